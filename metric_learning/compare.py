@@ -1,0 +1,110 @@
+"""Two pictures -> one similarity; one picture -> the nearest of many; many pictures -> a file of embeddings."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from metric_learning.checks import UserError
+from metric_learning.data.loader import BadPictures
+from metric_learning.engine import Predictor
+from metric_learning.extract import Reader, embed
+from metric_learning.files import atomic_path, one_line
+from metric_learning.metrics.cosine import unit_rows
+
+CHUNK = 2048  # pictures a chunk file: what an interrupted run may have to do again
+
+
+def similarity(cosine: float) -> float:
+    """(1 + cos) / 2 in 0..1. It is monotone in the cosine and NOT calibrated: 0.5 is no threshold."""
+    return min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
+
+
+def compare(predictor: Predictor, a: str, b: str, reader: Reader) -> float:
+    """The cosine of two pictures' embeddings. A picture that can't be read is a UserError."""
+    paths = [a, b]
+    _, embeddings = embed(predictor, paths, reader, BadPictures(len(paths), 0.0))
+    units = unit_rows(embeddings)
+    return float(units[0] @ units[1])
+
+
+def embed_to_file(
+    predictor: Predictor, paths: Sequence[str], reader: Reader, bad: BadPictures, output: Path, model: dict[str, object]
+) -> tuple[int, int]:
+    """Embed `paths` into an .npz with `embeddings` (N, D) float32, `paths` (N,), `model` (JSON text); (N, left out).
+
+    Chunks are written as they are done to `<output>.parts/`: a run that was interrupted goes on behind them, if it is
+    the same run (same paths, weights and settings). The file appears when it is whole, and the parts go.
+    """
+    about = json.dumps(model, sort_keys=True)
+    key = hashlib.blake2b("\0".join([about, str(reader.flip_test), *paths]).encode(), digest_size=16).hexdigest()
+    folder = output.with_name(f"{output.name}.parts")
+    if (folder / "key").is_file() and (folder / "key").read_text() != key:
+        shutil.rmtree(folder)
+    _make(folder, key)
+    starts = range(0, len(paths), CHUNK)
+    quiet = Reader(reader.spec, reader.batch_size, reader.workers, reader.flip_test, quiet=True)
+    with tqdm(total=len(paths), unit="picture", desc="Embedding", disable=None) as bar:
+        for start in starts:
+            part = folder / f"{start:012d}.npz"
+            chunk = list(paths[start : start + CHUNK])
+            if not part.is_file():
+                _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
+            bar.update(len(chunk))
+    parts = [np.load(folder / f"{start:012d}.npz") for start in starts]
+    kept = np.concatenate([part["kept"] + start for part, start in zip(parts, starts, strict=True)])
+    rows = [part["embeddings"] for part in parts if len(part["kept"])]
+    if not rows:
+        raise UserError("None of the pictures can be read, so there is nothing to embed.")
+    with atomic_path(output) as temporary, open(temporary, "wb") as file:
+        np.savez(file, embeddings=np.concatenate(rows), paths=np.array([paths[i] for i in kept]), model=np.array(about))
+    shutil.rmtree(folder)
+    return len(kept), len(paths) - len(kept)
+
+
+def _make(folder: Path, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "key").write_text(key)
+    except OSError as error:
+        raise UserError(f"Can't write {folder}: {error.strerror}. Choose another --output.") from error
+
+
+def _embed_chunk(
+    predictor: Predictor, chunk: list[str], reader: Reader, bad: BadPictures
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    try:
+        return embed(predictor, chunk, reader, bad)
+    except UserError:
+        if len(bad) <= bad.max_share * bad.total:  # a whole chunk that can't be read, and still not too many
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        raise
+
+
+def _write_part(part: Path, kept: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
+    with atomic_path(part) as temporary, open(temporary, "wb") as file:
+        np.savez(file, kept=kept, embeddings=embeddings)
+
+
+def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[str, object]]:
+    """(embeddings (N, D), paths, what is known of the model) from a file of `embed_to_file`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["embeddings"], [str(name) for name in file["paths"]], json.loads(str(file["model"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error
+
+
+def search(
+    predictor: Predictor, query: str, embeddings: NDArray[np.float32], reader: Reader, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(cosines (k,), rows (k,)) of the embeddings nearest to a picture, nearest first."""
+    _, found = embed(predictor, [query], reader, BadPictures(1, 0.0))
+    cosines = unit_rows(embeddings) @ unit_rows(found)[0]
+    order = np.argsort(-cosines, kind="stable")[:k]
+    return cosines[order], order

@@ -1,0 +1,221 @@
+"""Batches from files, prefetched by threads: OpenCV, Pillow and NumPy let go of the interpreter while they work.
+
+What a batch holds is a function of (data, seed, step): the same for any number of workers and after any resume.
+Threads leave nothing behind when the program is killed.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metric_learning.checks import UserError, check_range
+from metric_learning.data.pictures import PictureError, read_picture
+from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
+from metric_learning.data.sources import PictureSet
+from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, to_batch
+
+Indices = NDArray[np.int64]
+Images = NDArray[np.float32]
+Transform = Callable[[Picture, np.random.Generator], Picture]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Batch(NamedTuple):
+    """One training batch: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths of its pictures."""
+
+    step: int
+    images: Images
+    labels: Indices
+    indices: Indices
+    paths: list[str]
+
+
+class BadPictures:
+    """The pictures that could not be read, once each; stops the run when they are more than `max_share` of `total`.
+
+    Safe to use from several threads. max_share in 0..1 is --max_bad_pictures.
+    """
+
+    def __init__(self, total: int, max_share: float = 0.01) -> None:
+        check_range("--max_bad_pictures", max_share, 0, 1)
+        self.total, self.max_share = total, max_share
+        self._reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, path: str, error: PictureError) -> None:
+        """Note one picture; a UserError once there are too many."""
+        with self._lock:
+            self._reasons.setdefault(path, str(error))
+            count = len(self._reasons)
+        if count > self.max_share * self.total:
+            raise UserError(
+                f"{count} of {self.total} pictures cannot be read ({count / max(self.total, 1):.1%}), more than "
+                f"--max_bad_pictures={self.max_share:g} allows: {'; '.join(self.lines()[:3])}; mend them or raise it."
+            )
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def lines(self) -> list[str]:
+        """'path: why' for each, sorted by path."""
+        with self._lock:
+            return [self._reasons[path] for path in sorted(self._reasons)]
+
+
+def train_batches(
+    pictures: PictureSet,
+    sampler: Sampler,
+    transform: Transform,
+    spec: PictureSpec,
+    *,
+    seed: int,
+    start_step: int,
+    stop_step: int,
+    workers: int,
+    bad: BadPictures,
+) -> Iterator[Batch]:
+    """The batches of steps start_step .. stop_step - 1, in order; workers 0 makes each in the caller.
+
+    The picture in slot k of a step is transformed with a generator of (seed, step, k) alone. One that cannot be read
+    goes to `bad` and the next readable one of its class, cyclic by index, takes its place. Where a class has none, all
+    its slots go to one other class, not in the batch if possible, so a batch of P x K stays one. Labels and indices are
+    those of the pictures that were read. Errors of a worker are raised here as they are. Close the iterator, or let go
+    of it, to stop early.
+    """
+    check_range("--num_workers", workers, 0)
+    classes = pictures.class_indices()
+
+    def make(task: tuple[int, Indices], stop: threading.Event) -> Batch:
+        step, wanted = task
+        picker = _Picker(pictures, classes, wanted, bad)
+        chosen, ready = [], []
+        for slot, index in enumerate(wanted):
+            if stop.is_set():
+                break
+            taken, picture = picker.read(int(index))
+            chosen.append(taken)
+            ready.append(transform(picture, keyed_rng(AUGMENT, seed, step, slot)))
+        indices = np.array(chosen, dtype=np.int64)
+        paths = [pictures.paths[taken] for taken in chosen]
+        return Batch(step, to_batch(ready, spec), pictures.labels[indices], indices, paths)
+
+    # Samplers keep the latest epoch, so they are asked in the caller's thread, one step after the other.
+    return _in_order(((step, sampler.batch(step)) for step in range(start_step, stop_step)), make, workers)
+
+
+def test_batches(
+    paths: Sequence[str],
+    spec: PictureSpec,
+    batch_size: int,
+    workers: int,
+    bad: BadPictures,
+    flip: bool = False,  # noqa: PT028
+) -> Iterator[tuple[Indices, Images]]:
+    """(indices into `paths` (b,), images (b, C, H, W) float32) in order; unreadable pictures are left out, so b <= B.
+
+    flip mirrors every picture, for the flip test. The last batch is short; one with nothing readable is not given out.
+    """
+    check_range("--test_batch_size", batch_size, 1)
+    check_range("--num_workers", workers, 0)
+    transform = TestTransform(spec)
+
+    def make(start: int, stop: threading.Event) -> tuple[Indices, Images]:
+        kept, ready = [], []
+        for index in range(start, min(start + batch_size, len(paths))):
+            if stop.is_set():
+                break
+            picture = _read(paths[index], bad)
+            if picture is not None:
+                kept.append(index)
+                picture = transform(picture)
+                ready.append(picture[:, ::-1] if flip else picture)
+        return np.array(kept, dtype=np.int64), to_batch(ready, spec)
+
+    batches = _in_order(iter(range(0, len(paths), batch_size)), make, workers)
+    return (batch for batch in batches if len(batch[0]))
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]  # a test of a model, not of pytest's
+
+
+# ---- one picture
+
+
+def _read(path: str, bad: BadPictures) -> Picture | None:
+    try:
+        return read_picture(path)
+    except PictureError as error:
+        bad.add(path, error)
+        return None
+
+
+class _Picker:
+    """Reads the pictures of one batch, and finds the replacement of each that cannot be read."""
+
+    def __init__(self, pictures: PictureSet, classes: list[Indices], indices: Indices, bad: BadPictures) -> None:
+        self.pictures, self.classes, self.bad = pictures, classes, bad
+        self.present = {int(label) for label in pictures.labels[indices]}
+        self.instead: dict[int, int] = {}
+
+    def read(self, index: int) -> tuple[int, Picture]:
+        """(the index of the picture that was read, the picture)."""
+        label = int(self.pictures.labels[index])
+        place = int(np.searchsorted(self.classes[label], index))
+        for candidate in self._candidates(label):
+            found = self._from_class(candidate, place)
+            if found is not None:
+                self.present.add(candidate)
+                self.instead[label] = candidate
+                return found
+        raise UserError("none of the training pictures can be read; check --data_dir.")
+
+    def _candidates(self, label: int) -> Iterable[int]:
+        """The class itself, or the one that stands in for it; then the next ones, those absent from the batch first."""
+        if label in self.instead:
+            yield self.instead[label]
+        else:
+            yield label
+        others = [(label + shift) % len(self.classes) for shift in range(1, len(self.classes))]
+        present = set(self.present)
+        yield from (other for other in others if other not in present)
+        yield from (other for other in others if other in present)
+
+    def _from_class(self, label: int, place: int) -> tuple[int, Picture] | None:
+        members = self.classes[label]
+        for shift in range(len(members)):
+            index = int(members[(place + shift) % len(members)])
+            picture = _read(self.pictures.paths[index], self.bad)
+            if picture is not None:
+                return index, picture
+        return None
+
+
+# ---- threads
+
+
+def _in_order(tasks: Iterator[Task], make: Callable[[Task, threading.Event], Result], workers: int) -> Iterator[Result]:
+    """make(task) for each task, in order, at most workers + 1 of them ahead of the consumer."""
+    cv2.setNumThreads(0)  # one picture a thread; OpenCV's own threads would fight with them and with Paddle's
+    stop = threading.Event()
+    if workers == 0:
+        yield from (make(task, stop) for task in tasks)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    try:
+        waiting: deque[Future[Result]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(make, task, stop))
+            if len(waiting) > workers + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,175 @@
+"""Where pictures and their labels come from. Every source yields Sample(path, label, group); SOURCES lists them all.
+
+A source is a function: the data folder (or csv file) -> {part: samples}, where part is "all" when the data does not say
+what is for training and what for testing, and "train", "val", "test" when it does.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metric_learning.checks import UserError, check_choice
+from metric_learning.data.lists import Parts as Parts
+from metric_learning.data.lists import Sample as Sample
+from metric_learning.data.lists import read_csv, read_sop_list
+from metric_learning.data.walk import check_folder, is_folder, pictures_below, visible
+
+SOP_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
+
+# Top-level folders with these names (case, '_' and '-' aside) are groups of people, not classes; see docs/data.md.
+_ANCESTRY = (
+    "african",
+    "asian",
+    "caucasian",
+    "indian",
+    "black",
+    "white",
+    "latin",
+    "latino",
+    "hispanic",
+    "latino hispanic",
+)
+_REGION = ("east asian", "south asian", "southeast asian", "middle eastern", "pacific islander")
+_AMERICAN = ("african american", "american indian", "native american")
+_SEX = ("male", "female", "man", "woman", "men", "women")
+GROUP_NAMES = frozenset(_ANCESTRY + _REGION + _AMERICAN + _SEX)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """N pictures of C classes: paths (N), labels (N,) int64 in 0..C-1, classes: the C names, groups: N names or []."""
+
+    paths: list[str]
+    labels: NDArray[np.int64]
+    classes: list[str]
+    groups: list[str]
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> "PictureSet":
+        """Keep the order of the samples; number the classes in the sorted order of their names."""
+        samples = list(samples)
+        classes = sorted({sample.label for sample in samples})
+        number = {name: k for k, name in enumerate(classes)}
+        groups = [sample.group for sample in samples]
+        return cls(
+            paths=[sample.path for sample in samples],
+            labels=np.array([number[sample.label] for sample in samples], dtype=np.int64),
+            classes=classes,
+            groups=groups if any(groups) else [],
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Pictures of each class, (C,) int64."""
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+    def class_indices(self) -> list[NDArray[np.int64]]:
+        """C arrays: the indices of each class's pictures, ascending."""
+        return indices_by_class(self.labels)
+
+
+def indices_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """labels (N,) in 0..C-1 -> C arrays of indices, ascending; C is the highest label + 1."""
+    order = np.argsort(labels, kind="stable").astype(np.int64)
+    return np.split(order, np.cumsum(np.bincount(labels))[:-1]) if len(labels) else []
+
+
+def recognise(data_dir: str | Path) -> str:
+    """The name in SOURCES of the layout at `data_dir`, tried in the order: SOP lists, csv, race folders, folders."""
+    root = Path(data_dir)
+    if root.is_file():
+        if _is_csv(root.name):
+            return "csv"
+        raise UserError(f"{root} is a file but not a csv file; --data_dir takes a folder or a .csv.")
+    check_folder(root)
+    entries = visible(root)
+    names = [entry.name for entry in entries]
+    if any(name in SOP_LISTS.values() for name in names):
+        return "sop"
+    if any(_is_csv(name) for name in names):
+        return "csv"
+    folders = [entry for entry in entries if is_folder(entry)]
+    # male/*.jpg and female/*.jpg are two classes: only names with folders below them are groups.
+    nested = any(is_folder(inner) for folder in folders for inner in visible(folder.path))
+    return "groups" if nested and all(_is_group_name(folder.name) for folder in folders) else "folders"
+
+
+def read_parts(data_dir: str | Path, kind: str) -> Parts:
+    """Read the data at `data_dir` as `kind` (a name in SOURCES); a UserError where there is none or it is malformed."""
+    check_choice("--dataset", kind, SOURCES)
+    return SOURCES[kind](Path(data_dir))
+
+
+# ---- Stanford Online Products' lists
+
+
+def _read_sop(root: Path) -> Parts:
+    check_folder(root)
+    found = {part: root / name for part, name in SOP_LISTS.items() if (root / name).is_file()}
+    if "train" not in found:
+        raise UserError(
+            f"{root} has no {SOP_LISTS['train']}; the layout 'sop' needs it (or name it with --train_list)."
+        )
+    return {part: read_sop_list(path) for part, path in found.items()}
+
+
+# ---- folders
+
+
+def _read_folders(root: Path) -> Parts:
+    found = pictures_below(root)
+    samples = [Sample(os.path.join(root, *names), "/".join(names[:-1])) for names in found if len(names) > 1]
+    if not samples and found:
+        raise UserError(f"{root} holds pictures but no class folders; the rule is one folder of pictures a class.")
+    return {"all": samples}
+
+
+def _read_groups(root: Path) -> Parts:
+    samples = []
+    for names in pictures_below(root):
+        if len(names) == 2:
+            path = os.path.join(root, *names)
+            raise UserError(f"{path} lies in no identity folder; race folders are <Group>/<identity>/<picture>.")
+        if len(names) > 2:
+            samples.append(Sample(os.path.join(root, *names), "/".join(names[:2]), names[0]))
+    if not samples:
+        raise UserError(
+            f"{root} has no <Group>/<identity>/<picture> folders; --dataset=folders takes a folder a class."
+        )
+    return {"all": samples}
+
+
+def _is_group_name(name: str) -> bool:
+    return name.lower().replace("_", " ").replace("-", " ") in GROUP_NAMES
+
+
+# ---- csv
+
+
+def _read_csv_folder(root: Path) -> Parts:
+    if root.is_file():
+        return read_csv(root)
+    check_folder(root)
+    names = sorted(entry.name for entry in visible(root) if _is_csv(entry.name))
+    if len(names) != 1:
+        what = f"several csv files ({', '.join(names[:5])})" if names else "no csv file"
+        raise UserError(f"{root} holds {what}; name the one to read with --train_list, or choose another --dataset.")
+    return read_csv(root / names[0])
+
+
+def _is_csv(name: str) -> bool:
+    return name.lower().endswith(".csv") and not name.startswith(".")
+
+
+SOURCES: dict[str, Callable[[Path], Parts]] = {
+    "sop": _read_sop,
+    "folders": _read_folders,
+    "groups": _read_groups,
+    "csv": _read_csv_folder,
+}

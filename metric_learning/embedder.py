@@ -1,0 +1,89 @@
+"""Backbone + neck + the pictures that they take: all that inference needs, in one file that can't run code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from metric_learning.backbones import backbone
+from metric_learning.checks import UserError
+from metric_learning.data.transforms import PictureSpec
+from metric_learning.files import Arrays, read_metadata, write_tensors
+
+
+@dataclass(frozen=True)
+class EmbedderSpec:
+    """What must be known to build the network again and to feed it: it travels with the weights."""
+
+    model: str
+    embedding_size: int
+    picture: PictureSpec
+    embedding_norm: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "picture": self.picture.to_dict()}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "EmbedderSpec":
+        picture = PictureSpec.from_dict(saved["picture"])
+        return cls(saved["model"], int(saved["embedding_size"]), picture, bool(saved["embedding_norm"]))
+
+
+class Embedder(nn.Layer):
+    """images (B, C, H, W), normalised as `spec.picture` says -> embeddings (B, D) float32, not normalised.
+
+    D is `embedding_size`, or the backbone's feature size where that is 0. The neck is a linear layer (none for size 0),
+    then, with `embedding_norm`, batch normalisation: pooled features are positive, so they lie in one narrow cone, from which
+    a margin learns slowly; centred ones fill the sphere (the BN behind the last layer of arXiv 1801.07698, section 3.1).
+    """
+
+    def __init__(self, spec: EmbedderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone(spec.model, spec.picture.shape[0])
+        self.size = spec.embedding_size or self.backbone.feature_size
+        linear = [nn.Linear(self.backbone.feature_size, self.size)] if spec.embedding_size else []
+        norm = [nn.BatchNorm1D(self.size)] if spec.embedding_norm else []
+        self.neck = nn.Sequential(*linear, *norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.neck(self.backbone(images))
+
+    def arrays(self) -> Arrays:
+        """Every weight and running statistic by name."""
+        return arrays_of(self)
+
+
+def arrays_of(layer: nn.Layer) -> Arrays:
+    return {name: np.asarray(value.numpy()) for name, value in layer.state_dict().items()}
+
+
+def put_arrays(layer: nn.Layer, arrays: Arrays, where: str) -> None:
+    """Copy arrays into the layer by name; all names and shapes must fit."""
+    state = layer.state_dict()
+    for name in state:
+        if name not in arrays:
+            raise UserError(f"{where} are weights of another model: {name} is missing. Name their model by --model.")
+        if list(arrays[name].shape) != list(state[name].shape):
+            raise UserError(
+                f"{where} are weights of another model or size: {name} is {list(arrays[name].shape)}, "
+                f"not {list(state[name].shape)}. Name their --model and --embedding_size."
+            )
+    for name, value in state.items():
+        value.set_value(paddle.to_tensor(arrays[name].astype(np.float32)))
+
+
+def save_embedder(path: str | Path, embedder: Embedder, about: dict[str, Any]) -> None:
+    """Weights and spec as one safetensors file; `about` is what its reader may want to know (step, scores, data)."""
+    write_tensors(path, embedder.arrays(), {"embedder": embedder.spec.to_dict(), "about": about})
+
+
+def saved_spec(path: str | Path) -> EmbedderSpec | None:
+    """The spec inside a safetensors file of this toolkit; None for weights from elsewhere."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    saved = read_metadata(path).get("embedder")
+    return EmbedderSpec.from_dict(saved) if isinstance(saved, dict) else None

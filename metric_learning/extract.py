@@ -1,0 +1,48 @@
+"""Pictures of files -> embeddings, with a progress bar; what evaluation and comparison share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from metric_learning.checks import UserError
+from metric_learning.data.loader import BadPictures, test_batches
+from metric_learning.data.transforms import PictureSpec
+from metric_learning.engine import Predictor
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How pictures reach the network: what it takes, how many at a time, by how many threads, mirrored too or not."""
+
+    spec: PictureSpec
+    batch_size: int = 50
+    workers: int = 2
+    flip_test: bool = False
+    quiet: bool = False
+
+
+def embed(
+    predictor: Predictor, paths: Sequence[str], reader: Reader, bad: BadPictures
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """paths (N) -> (indices of those that could be read (M,), embeddings (M, D) float32, not normalised).
+
+    With flip_test the embedding is that of the picture plus that of its mirror image.
+    """
+    kept, rows = [], []
+    batches = test_batches(paths, reader.spec, reader.batch_size, reader.workers, bad)
+    with tqdm(
+        total=len(paths), unit="picture", desc="Embedding", disable=True if reader.quiet else None, leave=False
+    ) as bar:
+        for indices, images in batches:
+            embeddings = predictor(images)
+            if reader.flip_test:
+                embeddings = embeddings + predictor(np.ascontiguousarray(images[..., ::-1]))
+            kept.append(indices)
+            rows.append(embeddings)
+            bar.update(len(indices))
+    if not rows:
+        raise UserError("None of the pictures can be read, so there is nothing to measure. Check --data_dir.")
+    return np.concatenate(kept), np.concatenate(rows)

@@ -1,0 +1,44 @@
+"""What a run says: to the terminal, to its log.txt, to VisualDL."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from metric_learning.checks import UserError
+
+
+class RunLog:
+    """Lines go to the terminal and, with the time, to `<folder>/log.txt`; scalars to `<folder>/visualdl`."""
+
+    def __init__(self, folder: Path) -> None:
+        from visualdl import LogWriter
+
+        try:
+            self._file = open(folder / "log.txt", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self._writer = LogWriter(logdir=str(folder / "visualdl"))
+        except OSError as error:
+            raise UserError(f"Can't write the log in {folder}: {error.strerror}.") from error
+
+    def say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+        self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def scalars(self, tag: str, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(tag=f"{tag}/{name}", value=value, step=step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, UserError):
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {error}\n")
+        self._writer.close()
+        self._file.close()

@@ -1,0 +1,120 @@
+"""Losses by name.
+
+Element-wise: centres x margin x (focal) cross-entropy. Pair-wise: the samples of a batch against each other.
+A new margin or pair loss is a line in one of the two tables below; the sweep tests then cover it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from metric_learning.checks import check_choice
+from metric_learning.losses.centers import AllCenters
+from metric_learning.losses.element import ElementLoss
+from metric_learning.losses.eml import EmlLoss
+from metric_learning.losses.margins import ArcMargin, Margin, Softmax
+from metric_learning.losses.npairs import NpairsLoss
+from metric_learning.losses.pairs import PairLoss
+from metric_learning.losses.quadruplet import QuadrupletFullLoss, QuadrupletLoss
+from metric_learning.losses.triplet import TripletLoss
+
+__all__ = ["ELEMENT_LOSSES", "PAIR_LOSSES", "ElementLoss", "PairLoss", "element_loss", "pair_loss"]
+
+
+@dataclass(frozen=True)
+class MarginSettings:
+    """What a margin may be told; None leaves the loss its own default."""
+
+    scale: float | None = None
+    margin: float | None = None
+    easy_margin: bool = False
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What a pair loss may be told; None leaves the loss its own default."""
+
+    margin: float | None = None
+    second_margin: float | None = None
+    mining: str | None = None
+    soft_margin: bool = False
+    beta: float | None = None
+    npairs_reg_lambda: float = 0.01
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """The settings that are not None."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _softmax(_: MarginSettings) -> Margin:
+    return Softmax()
+
+
+def _arcmargin(s: MarginSettings) -> Margin:
+    return ArcMargin(easy_margin=s.easy_margin, **_given(scale=s.scale, margin=s.margin))
+
+
+def _triplet(s: PairSettings) -> PairLoss:
+    return TripletLoss(soft_margin=s.soft_margin, **_given(margin=s.margin, mining=s.mining))
+
+
+def _quadruplet(s: PairSettings) -> PairLoss:
+    return QuadrupletLoss(**_given(margin=s.margin))
+
+
+def _quadruplet_full(s: PairSettings) -> PairLoss:
+    return QuadrupletFullLoss(**_given(margin=s.margin, second_margin=s.second_margin, mining=s.mining))
+
+
+def _eml(s: PairSettings) -> PairLoss:
+    return EmlLoss(**_given(beta=s.beta))
+
+
+def _npairs(s: PairSettings) -> PairLoss:
+    return NpairsLoss(s.npairs_reg_lambda)
+
+
+ELEMENT_LOSSES: dict[str, Callable[[MarginSettings], Margin]] = {
+    "softmax": _softmax,
+    "arcmargin": _arcmargin,
+}
+
+PAIR_LOSSES: dict[str, Callable[[PairSettings], PairLoss]] = {
+    "triplet": _triplet,
+    "quadruplet": _quadruplet,
+    "quadruplet_full": _quadruplet_full,
+    "eml": _eml,
+    "npairs": _npairs,
+}
+
+
+def element_loss(
+    name: str,
+    num_classes: int,
+    dim: int,
+    *,
+    scale: float | None = None,
+    margin: float | None = None,
+    easy_margin: bool = False,
+    focal_gamma: float = 0.0,
+) -> ElementLoss:
+    """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError."""
+    build = ELEMENT_LOSSES[check_choice("loss_name", name, ELEMENT_LOSSES)]
+    chosen = build(MarginSettings(scale, margin, easy_margin))
+    return ElementLoss(AllCenters(num_classes, dim, bias=not chosen.normalized), chosen, focal_gamma)
+
+
+def pair_loss(
+    name: str,
+    *,
+    margin: float | None = None,
+    second_margin: float | None = None,
+    mining: str | None = None,
+    soft_margin: bool = False,
+    beta: float | None = None,
+    npairs_reg_lambda: float = 0.01,
+) -> PairLoss:
+    """The pair-wise loss of that name; may raise UserError. A setting that the loss does not have is not looked at."""
+    build = PAIR_LOSSES[check_choice("loss_name", name, PAIR_LOSSES)]
+    return build(PairSettings(margin, second_margin, mining, soft_margin, beta, npairs_reg_lambda))

@@ -1,0 +1,69 @@
+"""Element-wise loss: one sample at a time against class centres."""
+
+import paddle
+from paddle import Tensor
+
+from metric_learning.checks import check_range
+from metric_learning.losses.base import Loss, check_labels, labels_on_host
+from metric_learning.losses.centers import Centers, Columns
+from metric_learning.losses.margins import Margin, target_column
+from metric_learning.ops import l2_normalize, norms_of, softmax_entropy
+
+# Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
+SMALLEST_MISS = 1e-12
+
+
+class ElementLoss(Loss):
+    """embeddings (B, D) of any float type, labels (B,) int64 in 0..C-1 -> mean cross-entropy, scalar float32.
+
+    Centres choose the columns, the margin turns cosines into logits, and the cross-entropy is plain or, with
+    focal_gamma > 0, weighted per sample by (1 - p)^gamma before the mean (Lin et al., arXiv 1708.02002, equation 4).
+    From the cosine on everything is float32, whatever the AMP level. A label outside 0..C-1 is a UserError.
+
+    figures: accuracy (share whose nearest class, before the margin, is the true one), target_probability (mean, after
+    the margin), target_cosine (mean; only where the margin wants cosines), embedding_norm (mean).
+    """
+
+    def __init__(self, centers: Centers, margin: Margin, focal_gamma: float = 0.0) -> None:
+        super().__init__()
+        check_range("focal_gamma", focal_gamma, 0.0)
+        self.centers = centers
+        self.margin = margin
+        self.focal_gamma = focal_gamma
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        check_labels(labels_on_host(embeddings, labels), self.centers.num_classes)
+        with paddle.amp.auto_cast(enable=False):
+            x = embeddings.astype("float32")
+            columns = self.centers(labels.astype("int64"))
+            norms = norms_of(x)
+            cosine = self._cosine(x, columns)
+            logits = self.margin(cosine, columns.target, norms)
+            entropy = softmax_entropy(logits, target_column(logits, columns.target))
+            self._measure(cosine.detach(), columns.target, norms.detach(), entropy.detach())
+            return focal(entropy, self.focal_gamma).mean()
+
+    def _cosine(self, x: Tensor, columns: Columns) -> Tensor:
+        """x (B, D) -> cosines (B, C'), or the plain products where the margin wants those."""
+        weight = columns.weight.astype("float32")
+        if self.margin.normalized:
+            return paddle.matmul(l2_normalize(x), l2_normalize(weight), transpose_y=True)
+        product = paddle.matmul(x, weight, transpose_y=True)
+        return product if columns.bias is None else product + columns.bias.astype("float32")
+
+    def _measure(self, cosine: Tensor, target: Tensor, norms: Tensor, entropy: Tensor) -> None:
+        self._measured = {
+            "accuracy": (cosine.argmax(axis=1) == target).astype("float32").mean(),
+            "target_probability": paddle.exp(-entropy).mean(),
+            "embedding_norm": norms.mean(),
+        }
+        if self.margin.normalized:
+            self._measured["target_cosine"] = target_column(cosine, target).mean()
+
+
+def focal(entropy: Tensor, gamma: float) -> Tensor:
+    """entropy (B,), the cross-entropy -log p of each sample -> (1 - p)^gamma times it (B,)."""
+    if gamma == 0.0:
+        return entropy
+    miss = paddle.clip(-paddle.expm1(-entropy), min=SMALLEST_MISS)
+    return paddle.pow(miss, gamma) * entropy

@@ -1,0 +1,43 @@
+"""EML, PaddleCV's loss: a smooth hardest positive against a smooth hardest negative."""
+
+import math
+
+import paddle
+from paddle import Tensor
+from paddle.nn import functional as F
+
+from metric_learning.checks import check_range
+from metric_learning.losses.base import Labels
+from metric_learning.losses.pairs import PairLoss, all_pairs, anchors_with_both, masked, masked_mean
+
+# Its exponential is 0 beside any distance, and unlike -inf it leaves a row that has nothing else finite.
+NOTHING = -1e30
+
+
+class EmlLoss(PairLoss):
+    """softplus(log beta + u) / log(1 + beta), u = logmeanexp(d over positives) + logmeanexp(-d over negatives).
+
+    Mean over the anchors that have both. Embeddings as they are, not normalised; an anchor is not its own positive.
+
+    PaddleCV's emlloss, which splits u and goes linear above 20 to keep exp() finite; this form equals it and needs no
+    split. The idea is that of Law et al., arXiv 1212.6094. beta > 0.
+    """
+
+    def __init__(self, beta: float = 1e5) -> None:
+        super().__init__()
+        check_range("beta", beta, above=0.0)
+        self.beta = beta
+
+    def compute(self, x: Tensor, names: Labels) -> Tensor:
+        pairs = all_pairs(x, names)
+        u = log_mean_exp(pairs.d, pairs.positive) + log_mean_exp(-pairs.d, pairs.negative)
+        bend = u + math.log(self.beta)
+        counted = anchors_with_both(pairs)
+        self.report_pairs(masked_mean((bend.detach() > 0.0).astype("float32"), counted), pairs)
+        return masked_mean(F.softplus(bend), counted) / math.log1p(self.beta)
+
+
+def log_mean_exp(values: Tensor, mask: Tensor) -> Tensor:
+    """values (A, R), mask (A, R) -> log of the mean of exp over each row's masked entries (A,); very low if none."""
+    count = paddle.clip(mask.astype("float32").sum(axis=1), min=1.0)
+    return paddle.logsumexp(masked(values, mask, NOTHING), axis=1) - paddle.log(count)

@@ -1,0 +1,140 @@
+"""What pair-wise losses share: masks by label, choice of pairs, and what happens when a batch has none.
+
+A anchors, R references; within one batch both are its B samples. d is a matrix of squared Euclidean distances.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from metric_learning.checks import UserError
+from metric_learning.losses.base import Labels, Loss, labels_on_host
+from metric_learning.ops import norms_of, squared_distances
+
+
+class Pairs(NamedTuple):
+    """Pairs of a batch: d (A, R) squared distances; positive and negative (A, R) bool masks, by label, without self."""
+
+    d: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+class PairLoss(Loss):
+    """embeddings (B, D) of any float type, labels (B,) integers, in any order -> scalar float32.
+
+    A subclass writes `compute`, and `usable` if it needs more than one positive and one negative pair. A batch it
+    cannot use gives 0 with a graph (every gradient is 0), and a warning, once for each loss object.
+
+    figures: active_share (of the terms in the mean, those that still pull: hinge above 0, or, for smooth losses, a
+    slope above half the steepest), positive_distance and negative_distance (mean d; missing if the batch is unusable),
+    embedding_norm (mean |x|).
+    """
+
+    needs = "two classes, and two samples of one of them"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned = False
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        names = labels_on_host(embeddings, labels)
+        with paddle.amp.auto_cast(enable=False):
+            x = embeddings.astype("float32")
+            self._measured = {"embedding_norm": norms_of(x.detach()).mean(), "active_share": paddle.zeros([])}
+            if not self.usable(names):
+                self._warn_once(names)
+                return (x * 0.0).sum()
+            return self.compute(x, names)
+
+    def compute(self, x: Tensor, names: Labels) -> Tensor:
+        """x (B, D) float32, names (B,) labels of a usable batch -> scalar."""
+        raise NotImplementedError
+
+    def usable(self, names: Labels) -> bool:
+        """Whether a batch with these labels (B,) holds what the loss compares."""
+        counts = class_counts(names)
+        return len(counts) >= 2 and int(counts.max()) >= 2
+
+    def _warn_once(self, names: Labels) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"A batch of {len(names)} samples of {len(class_counts(names))} classes taught {type(self).__name__} "
+                f"nothing: it needs {self.needs}. Draw several samples of several classes for each batch.",
+                stacklevel=2,
+            )
+
+    def report(self, active_share: Tensor, positive_distance: Tensor, negative_distance: Tensor) -> None:
+        """Keep these scalars for `figures`."""
+        self._measured["active_share"] = active_share.detach()
+        self._measured["positive_distance"] = positive_distance.detach()
+        self._measured["negative_distance"] = negative_distance.detach()
+
+    def report_pairs(self, active_share: Tensor, pairs: Pairs) -> None:
+        """The same, with the distances averaged over all pairs of the batch."""
+        d = pairs.d.detach()
+        self.report(active_share, masked_mean(d, pairs.positive), masked_mean(d, pairs.negative))
+
+
+def class_counts(names: Labels) -> Labels:
+    """labels (B,) -> samples of each class that occurs, int64."""
+    return np.unique(names, return_counts=True)[1]
+
+
+def all_pairs(x: Tensor, names: Labels) -> Pairs:
+    """x (B, D), labels (B,) -> all ordered pairs of the batch."""
+    same = names[:, None] == names[None, :]
+    positive = same & ~np.eye(len(names), dtype=bool)
+    return Pairs(squared_distances(x, x), paddle.to_tensor(positive), paddle.to_tensor(~same))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values where the bool mask (same shape) holds; 0 with a graph where it never does."""
+    weight = mask.astype("float32")
+    return (values * weight).sum() / paddle.clip(weight.sum(), min=1.0)
+
+
+def masked(values: Tensor, mask: Tensor, otherwise: float) -> Tensor:
+    """The values where the mask holds, `otherwise` elsewhere."""
+    # where() with a plain number gives float64 on Paddle 2.6.
+    return paddle.where(mask, values, paddle.full_like(values, otherwise))
+
+
+def farthest(d: Tensor, mask: Tensor) -> Tensor:
+    """d (A, R), mask (A, R) -> each row's largest masked entry (A,); a row without any gives some entry of the row.
+
+    Choosing an index and then reading the entry gives the gradient to one pair; that of max() goes to all tied ones.
+    """
+    index = masked(d.detach(), mask, -float("inf")).argmax(axis=1, keepdim=True)
+    return paddle.take_along_axis(d, index, 1).squeeze(1)
+
+
+def nearest(d: Tensor, mask: Tensor) -> Tensor:
+    """d (A, R), mask (A, R) -> each row's smallest masked entry (A,); a row without any gives some entry of the row."""
+    index = masked(d.detach(), mask, float("inf")).argmin(axis=1, keepdim=True)
+    return paddle.take_along_axis(d, index, 1).squeeze(1)
+
+
+def anchors_with_both(pairs: Pairs) -> Tensor:
+    """Whether an anchor has a positive and a negative, (A,) bool."""
+    return pairs.positive.any(axis=1).logical_and(pairs.negative.any(axis=1))
+
+
+def check_rows(names: Labels, roles: tuple[str, ...]) -> None:
+    """Raise a UserError unless the labels (B,) come in groups of len(roles): anchor, positive, then other classes."""
+    size = len(roles)
+    if len(names) % size:
+        raise UserError(
+            f"mining 'given' needs a batch size divisible by {size} ({', '.join(roles)}); got {len(names)} samples."
+        )
+    for row, group in enumerate(names.reshape(-1, size).tolist()):
+        if group[0] != group[1] or len(set(group)) != size - 1:
+            raise UserError(
+                f"mining 'given' needs rows of {', '.join(roles)}, the first two of one class, the rest of others; "
+                f"samples {row * size}..{row * size + size - 1} have labels {group}. "
+                "Use mining 'batch_hard' for batches in any order."
+            )

@@ -1,0 +1,59 @@
+"""Tensor operations whose gradients stay finite where the plain ones do not."""
+
+import paddle
+from paddle import Tensor
+
+SMALLEST_NORM = 1e-12
+
+
+def _safe_root(square: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Root of `square`, 1 where it is not above `floor`, and the mask (1 or 0) of where it is above.
+
+    The square is replaced, not only masked, where it vanishes: where() and products leak NaN from the other branch.
+    """
+    alive = (square > floor).astype("float32").detach()
+    return paddle.sqrt(square * alive + (1.0 - alive)), alive
+
+
+def norms_of(x: Tensor) -> Tensor:
+    """x (..., D) -> |x| (...), float32; a zero vector has norm 0 and gradient 0."""
+    x = x.astype("float32")
+    root, alive = _safe_root((x * x).sum(axis=-1), SMALLEST_NORM**2)
+    return root * alive
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """x (..., D) -> x / |x| along the last axis, in float32; a zero vector stays zero and gets a zero gradient.
+
+    F.normalize has a gradient of 1e12 at zero, which turns one dead feature into a lost run.
+    """
+    x = x.astype("float32")
+    root, alive = _safe_root((x * x).sum(axis=-1, keepdim=True), SMALLEST_NORM**2)
+    return x * alive / root
+
+
+def sine_of(cosine: Tensor) -> Tensor:
+    """sqrt(1 - c^2) of cosines in -1..1, same shape; 0 with gradient 0 (instead of infinite) at c = +-1 and beyond."""
+    root, inside = _safe_root(1.0 - cosine * cosine, 0.0)
+    return root * inside
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """x (A, D), y (B, D) -> squared Euclidean distances (A, B), float32, not below 0."""
+    x, y = x.astype("float32"), y.astype("float32")
+    # Distances do not change when all points move; near the origin |x|^2 + |y|^2 - 2xy cancels the fewest digits.
+    middle = y.detach().mean(axis=0)
+    x, y = x - middle, y - middle
+    square = (x * x).sum(axis=1, keepdim=True) + (y * y).sum(axis=1) - 2.0 * paddle.matmul(x, y, transpose_y=True)
+    # A clamp by relu has gradient 0 where rounding made the square negative, which is where the points coincide.
+    return paddle.nn.functional.relu(square)
+
+
+def softmax_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+    """logits (B, C), wanted (B,) the target's logit, or the mean of several targets' -> cross-entropy (B,), at least 0.
+
+    Paddle's own cross_entropy and log_softmax cannot exceed 64 on the CPU: they cut the logits there, in silence.
+    """
+    # With the largest logit taken off first, a sample that is certain loses no digits.
+    top = logits.detach().max(axis=1)
+    return paddle.logsumexp(logits - top.unsqueeze(1), axis=1) - (wanted - top)

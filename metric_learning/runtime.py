@@ -1,0 +1,91 @@
+"""What has to be set before and right after Paddle is imported: threads, the fast CPU path, the device."""
+
+import os
+import warnings
+from importlib import metadata
+from pathlib import Path
+
+from metric_learning.checks import UserError
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def paddle_version() -> tuple[str, tuple[int, ...]]:
+    """('paddlepaddle 3.3.1', (3, 3, 1)) of the installed build, without importing it."""
+    for package in ("paddlepaddle", "paddlepaddle-gpu"):
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        return f"{package} {version}", tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    raise UserError("PaddlePaddle is not installed. Run: pip install -r requirements.txt (or requirements-cpu.txt).")
+
+
+def onednn_works() -> bool:
+    """Whether this build trains right through oneDNN convolutions. 2.6 reads their gradients back wrong."""
+    return paddle_version()[1] >= (3, 3)
+
+
+def prepare(threads: int = 0, onednn: bool = False) -> None:
+    """Set what Paddle reads at its import; it must not have been imported yet. threads 0: all cores."""
+    count = str(threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    for name in _THREADS:  # Paddle takes one thread unless it is told otherwise
+        if threads:
+            os.environ[name] = count
+        else:
+            os.environ.setdefault(name, count)
+    if _amd_with_avx2():
+        os.environ.setdefault(
+            "MKL_DEBUG_CPU_TYPE", "5"
+        )  # MKL takes its slowest kernels on AMD; 2.6 to 3 times on ResNet18
+    if onednn and onednn_works():
+        os.environ["FLAGS_enable_pir_api"] = "0"  # noqa: SIM112
+        os.environ["FLAGS_new_executor_serial_run"] = "1"  # noqa: SIM112
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    silence_known_warnings()
+
+
+def cpu_flags() -> tuple[str, frozenset[str]]:
+    """(vendor, flags) as Linux tells them; ('', nothing) elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "", frozenset()
+    first = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    return first.get("vendor_id", ""), frozenset(first.get("flags", "").split())
+
+
+def _amd_with_avx2() -> bool:
+    vendor, flags = cpu_flags()
+    return vendor == "AuthenticAMD" and "avx2" in flags
+
+
+def silence_known_warnings() -> None:
+    """Two warnings that every user meets and none can act on."""
+    warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
+
+
+def select_device(use_gpu: bool) -> str:
+    """Choose 'gpu' or 'cpu' for all that follows; say once why a GPU that was asked for can't be had."""
+    import paddle
+
+    reason = ""
+    if use_gpu and not paddle.is_compiled_with_cuda():
+        reason = f"{paddle_version()[0]} is a CPU build; for a GPU: pip install paddlepaddle-gpu"
+    elif use_gpu and not _gpu_count():
+        reason = "Paddle finds no usable GPU; see that nvidia-smi lists one and its driver supports CUDA 11.8 or newer"
+    device = "gpu" if use_gpu and not reason else "cpu"
+    if reason:
+        print(f"No GPU: {reason}. Going on with the CPU.", flush=True)
+    paddle.set_device(device)
+    return device
+
+
+def _gpu_count() -> int:
+    import paddle
+
+    try:
+        return int(paddle.device.cuda.device_count())
+    except Exception:  # a driver that is missing or too old raises more than one kind
+        return 0

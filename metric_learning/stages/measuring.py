@@ -1,0 +1,102 @@
+"""eval: what an embedding is worth on pictures that it was not trained on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from metric_learning import runtime
+from metric_learning.checkpoint import Run
+from metric_learning.checks import UserError
+from metric_learning.config import EvalOptions, fars_of
+from metric_learning.data.loader import BadPictures
+from metric_learning.data.sources import PictureSet, Sample
+from metric_learning.data.splits import Splits
+from metric_learning.embedder import Embedder
+from metric_learning.engine import Predictor
+from metric_learning.evaluate import embed_set, read_pairs, retrieval, verification, verify_pairs
+from metric_learning.extract import Reader
+from metric_learning.report import Report
+from metric_learning.stages import setup
+
+
+def eval(config: EvalOptions) -> None:
+    """Print the table, write json and plot beside it."""
+    file, run = setup.find_weights(config)
+    runtime.select_device(config.use_gpu)
+    embedder = setup.load_embedder(file, config, print)
+    config = setup.with_data_of(config, run, print)
+    own = run is not None and setup.same_data(config, run)
+    picture = embedder.spec.picture
+    predictor = Predictor(embedder, picture.shape, config.precision)
+    reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
+    fars = fars_of(config.fars)
+    if config.pairs:
+        report, bad = _over_list(config, embedder, predictor, reader, file, fars)
+    else:
+        pictures, split = choose(config, setup.load_data(_all_as_test(config, own), print), own)
+        if run is not None and own and split == "test":
+            setup.report_overlap(pictures, run, print)
+        bad = BadPictures(len(pictures), config.max_bad_pictures)
+        found = embed_set(predictor, pictures, reader, bad)
+        pairs = verification(found, fars) if found.groups is not None or len(np.unique(found.labels)) > 1 else None
+        report = Report(setup.about(config, embedder, pictures, split, file, predictor.way), retrieval(found), pairs)
+    print(f"\n{report.text()}")
+    _write(report, config.output, run)
+    for line in bad.lines():
+        print(f"Left out, can't be read: {line}")
+
+
+def _all_as_test(config: EvalOptions, own: bool) -> EvalOptions:
+    """Of data that the weights were not trained on no classes are set aside, unless that is asked for."""
+    return config if own else config.with_defaults(test_classes=0.0, val_classes=0.0)
+
+
+def choose(config: EvalOptions, splits: Splits, own: bool) -> tuple[PictureSet, str]:
+    """The pictures to measure: those of --split; by default the test's, or all where there is no test."""
+    split = config.split or ("test" if len(splits.test) else "all")
+    if split == "all":
+        parts = [splits.train, splits.val, splits.test]
+        return joined(parts), "all"
+    pictures: PictureSet = getattr(splits, split)
+    if not len(pictures):
+        raise UserError(
+            f"--split={split}: the data has no {split} pictures. See --test_classes and --val_classes, or --split=all."
+        )
+    return pictures, split
+
+
+def joined(parts: list[PictureSet]) -> PictureSet:
+    """One set of several, classes of the same name being one class."""
+    return PictureSet.of(
+        Sample(path, part.classes[label], part.groups[i] if part.groups else "")
+        for part in parts
+        for i, (path, label) in enumerate(zip(part.paths, part.labels, strict=True))
+    )
+
+
+def _over_list(
+    config: EvalOptions,
+    embedder: Embedder,
+    predictor: Predictor,
+    reader: Reader,
+    file: Path,
+    fars: tuple[float, ...],
+) -> tuple[Report, BadPictures]:
+    pairs = read_pairs(str(config.pairs), config.data_dir)
+    paths = sorted({*pairs.a, *pairs.b})
+    bad = BadPictures(len(paths), config.max_bad_pictures)
+    result, left_out = verify_pairs(predictor, pairs, reader, bad, fars)
+    everyone = PictureSet(paths, np.zeros(len(paths), np.int64), [], [])
+    about = setup.about(config, embedder, everyone, "pairs", file, predictor.way)
+    about |= {"pictures / classes": f"{len(paths):,} / -", "pairs left out": left_out}
+    return Report(about, None, result, pairs=f"the {len(pairs.a):,} pairs of {config.pairs}"), bad
+
+
+def _write(report: Report, output: str | None, run: Run | None) -> None:
+    place = Path(output) if output else (run.folder if run else Path()) / "eval.json"
+    if place.suffix != ".json":
+        place = place.with_name(place.name + ".json")
+    report.write_json(place)
+    plot = place.with_suffix(".png")
+    drawn = report.write_plot(plot)
+    print(f"Written: {place}{f' and {plot}' if drawn else ''}")

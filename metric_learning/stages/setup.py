@@ -1,0 +1,195 @@
+"""What more than one command needs: the data, the weights that were asked for, what a report says about itself."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metric_learning import __version__
+from metric_learning.checkpoint import Run, newest_run, run_of, weights_file
+from metric_learning.checks import UserError
+from metric_learning.config import Options, TrainOptions, UseOptions, numbers_of, shape_of
+from metric_learning.data.duplicates import duplicates
+from metric_learning.data.sources import PictureSet
+from metric_learning.data.splits import Splits, load_splits
+from metric_learning.data.synthetic import write_demo_faces
+from metric_learning.data.transforms import PictureSpec
+from metric_learning.embedder import Embedder, EmbedderSpec, saved_spec
+from metric_learning.runtime import paddle_version
+from metric_learning.weights import load_weights
+
+Say = Callable[[str], None]
+DEMO_FOLDER = "demo_faces"
+
+# What a later command takes over from the run that its weights come from, so that classes kept for the test stay kept.
+DATA_OPTIONS = ("data_dir", "dataset", "train_list", "test_list", "test_classes", "val_classes", "split_seed")
+
+
+def data_of(run: Run) -> dict[str, Any]:
+    saved = run.config()
+    return {name: saved[name] for name in DATA_OPTIONS if name in saved}
+
+
+def same_data(config: Options, run: Run) -> bool:
+    """Whether the command reads the data that the run was trained on."""
+    return _place(config.data_dir) == _place(run.config().get("data_dir"))
+
+
+def _place(data_dir: str | None) -> str:
+    return os.path.realpath(data_dir or DEMO_FOLDER)
+
+
+def with_data_of(config: Any, run: Run | None, say: Say) -> Any:
+    """The options with the data and the split of `run`, unless other data was typed."""
+    if run is None or ("data_dir" in config.typed and not same_data(config, run)):
+        return config
+    taken = data_of(run)
+    if "data_dir" in config.typed:
+        del taken["data_dir"]  # the same place, as it was typed now
+    say(f"Data and split as in {run.folder}.")
+    return config.with_defaults(**taken)
+
+
+def load_data(config: Options, say: Say) -> Splits:
+    """Read and split the data; without --data_dir draw the demo faces first."""
+    folder = config.data_dir
+    if folder is None:
+        folder = write_demo_faces(DEMO_FOLDER)
+        say(
+            f"No --data_dir: the embedded demo faces in ./{DEMO_FOLDER} (drawings; they say nothing about real people)."
+        )
+    splits = load_splits(
+        folder,
+        config.dataset,
+        test_classes=config.test_classes,
+        val_classes=config.val_classes,
+        seed=config.split_seed,
+        train_list=config.train_list,
+        test_list=config.test_list,
+    )
+    for line in splits.notes:
+        say(line)
+    return splits
+
+
+def report_duplicates(splits: Splits, say: Say) -> None:
+    """Pictures that stand in train and in test make the test look better than it is: name them."""
+    found = duplicates([*splits.train.paths, *splits.val.paths], splits.test.paths)
+    if found:
+        some = "; ".join(f"{a} = {b}" for a, b in found[:3])
+        say(f"WARNING: {len(found)} pictures of the test are exact copies of training pictures, e.g. {some}")
+
+
+def report_overlap(test: PictureSet, run: Run, say: Say) -> None:
+    """The weights' own training classes among the test classes: the figures are not those of unseen classes then."""
+    seen = set(run.classes().get("train", [])) | set(run.classes().get("val", []))
+    overlap = sorted(seen & set(test.classes))
+    if overlap:
+        say(
+            f"WARNING: {len(overlap)} of the {len(test.classes)} test classes were trained on in {run.folder} "
+            f"({', '.join(overlap[:3])}{', ...' if len(overlap) > 3 else ''}); these are not figures of unseen classes."
+        )
+
+
+# ---- weights
+
+
+def find_weights(config: UseOptions) -> tuple[Path, Run | None]:
+    """The weights that eval and infer were asked for, or those of the newest run; and their run, if they have one."""
+    if config.weights:
+        file = weights_file(config.weights)
+        return file, run_of(file)
+    run = newest_run(config.model_save_dir)
+    if run is None:
+        raise UserError(
+            f"There is no run in {config.model_save_dir!r} yet. Train one by train_elem.py, or give --pretrained_model."
+        )
+    return weights_file(run.folder), run
+
+
+def load_embedder(file: Path, config: UseOptions, say: Say) -> Embedder:
+    """The network of a weights file; flags that were typed stand in for what a foreign file does not say."""
+    known = saved_spec(file)
+    if known is None and config.model is None:
+        raise UserError(
+            f"{file} does not say what network it is for. Name it by --model (and --embedding_size, --image_shape)."
+        )
+    spec = _typed_over(known or EmbedderSpec(str(config.model), 0, PictureSpec()), config)
+    if known and (spec.model, spec.embedding_size) != (known.model, known.embedding_size):
+        raise UserError(
+            f"{file} holds a {known.model} with --embedding_size={known.embedding_size}, "
+            f"not {spec.model} with {spec.embedding_size}. Leave --model and --embedding_size out."
+        )
+    embedder = Embedder(spec)
+    load_weights(embedder, file)
+    embedder.eval()
+    channels, height, width = spec.picture.shape
+    say(f"Weights: {file} ({spec.model}, {embedder.size}-d, {channels}x{height}x{width} {spec.picture.color_order})")
+    return embedder
+
+
+def _typed_over(spec: EmbedderSpec, config: UseOptions) -> EmbedderSpec:
+    picture = spec.picture.to_dict()
+    if config.image_shape is not None:
+        picture["shape"] = shape_of(config.image_shape)
+    for option, name in (("image_mean", "mean"), ("image_std", "std")):
+        if getattr(config, option):
+            picture[name] = numbers_of(option, getattr(config, option))
+    for name in ("color_order", "test_crop"):
+        if getattr(config, name) is not None:
+            picture[name] = getattr(config, name)
+    size = spec.embedding_size if config.embedding_size is None else config.embedding_size
+    return EmbedderSpec(config.model or spec.model, size, PictureSpec.from_dict(picture), spec.embedding_norm)
+
+
+def spec_of(config: TrainOptions) -> EmbedderSpec:
+    """What the training options say of the network."""
+    picture = PictureSpec(
+        shape=shape_of(config.image_shape),
+        mean=numbers_of("image_mean", config.image_mean),
+        std=numbers_of("image_std", config.image_std),
+        color_order=config.color_order,
+        test_crop=config.test_crop,
+    )
+    return EmbedderSpec(config.model, config.embedding_size, picture, config.embedding_norm)
+
+
+def options_of(spec: EmbedderSpec) -> dict[str, Any]:
+    """The reverse of `spec_of`: the network of some weights as training options."""
+    picture = spec.picture
+    return {
+        "model": spec.model,
+        "embedding_size": spec.embedding_size,
+        "embedding_norm": spec.embedding_norm,
+        "image_shape": ",".join(str(side) for side in picture.shape),
+        "image_mean": ",".join(repr(value) for value in picture.mean),
+        "image_std": ",".join(repr(value) for value in picture.std),
+        "color_order": picture.color_order,
+        "test_crop": picture.test_crop,
+    }
+
+
+# ---- what a report says of itself
+
+
+def about(
+    config: Options, embedder: Embedder, pictures: PictureSet, split: str, weights: Path, way: str
+) -> dict[str, Any]:
+    """Data, split, counts, network, versions: the lines that stand above every figure."""
+    import cv2
+
+    _, height, width = embedder.spec.picture.shape
+    return {
+        "data": config.data_dir or f"embedded demo faces ({DEMO_FOLDER})",
+        "split": split,
+        "pictures / classes": f"{len(pictures):,} / {len(pictures.classes):,}",
+        "weights": str(weights),
+        "network": f"{embedder.spec.model}, {embedder.size}-d, input {height}x{width}",
+        "flip test": "yes" if getattr(config, "flip_test", False) else "no",
+        "split seed": config.split_seed,
+        "computed by": way,
+        "versions": f"metric_learning {__version__}, {paddle_version()[0]}, "
+        f"numpy {np.__version__}, opencv {cv2.__version__}",
+    }

@@ -1,0 +1,188 @@
+"""The only training loop. It is given step_loss(batch) and evaluate(), and knows no loss and no model by name."""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import paddle
+from paddle import Tensor
+from tqdm import tqdm
+
+from metric_learning.checkpoint import Run, State
+from metric_learning.checks import UserError
+from metric_learning.data.loader import Batch
+from metric_learning.embedder import save_embedder
+from metric_learning.log import RunLog
+from metric_learning.schedule import Schedule
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is, and what happens how often; all in steps."""
+
+    total: int
+    display: int
+    test: int
+    save: int
+    keep: int
+    seed: int
+
+
+def fit(
+    state: State,
+    run: Run,
+    log: RunLog,
+    plan: Plan,
+    batches: Iterator[Batch],
+    step_loss: Callable[[Batch], Tensor],
+    figures: Callable[[], dict[str, float]],
+    rate: Schedule,
+    evaluate: Callable[[], Scores] | None,
+) -> None:
+    """Go on from state.step to plan.total. Best weights are kept by the first score, then the next, of `evaluate`.
+
+    Checkpoints are written every plan.save steps, at the end, and when the run is interrupted (KeyboardInterrupt).
+    A loss or weight that is not finite is a UserError that names the batch; the checkpoints before it stay.
+    """
+    meter = Meter(plan, log)
+    if state.step == 0:
+        _judge(state, run, log, evaluate)
+    with interrupts() as interrupted, meter.bar(state.step) as bar:
+        for batch in _timed(batches, meter):
+            value = _step(state, batch, step_loss, rate, plan.seed)
+            bar.update()
+            meter.add(state.step, len(batch.labels), value, rate(state.step - 1), figures, bar)
+            last = state.step == plan.total
+            if state.step % plan.test == 0 or last:
+                _judge(state, run, log, evaluate)
+            if state.step % plan.save == 0 or last or interrupted():
+                state.save(run, plan.keep)
+            if interrupted():
+                raise KeyboardInterrupt(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
+
+
+def _step(state: State, batch: Batch, step_loss: Callable[[Batch], Tensor], rate: Schedule, seed: int) -> float:
+    """One update; what is random in it depends on (seed, step) alone. The loss as a number."""
+    paddle.seed((seed * 1_000_003 + state.step) % 2**31)
+    state.optimizer.set_lr(rate(state.step))
+    loss = step_loss(batch)
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise UserError(
+            f"The loss is {value} at step {state.step}; earlier checkpoints are kept. Lower --lr or set --clip_norm. "
+            f"Pictures of the batch: {', '.join(batch.paths[:4])}{', ...' if len(batch.paths) > 4 else ''}."
+        )
+    loss.backward()
+    state.optimizer.step()
+    state.optimizer.clear_grad()
+    state.step += 1
+    return value
+
+
+def _judge(state: State, run: Run, log: RunLog, evaluate: Callable[[], Scores] | None) -> None:
+    """Score the weights as they are now, and keep them if they are the best so far (without a judge: the newest)."""
+    about: dict[str, object] = {"step": state.step}
+    if evaluate is not None:
+        scores = evaluate()
+        log.scalars("val", scores, state.step)
+        better = not state.best or list(scores.values()) > state.best
+        said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
+        log.say(f"step {state.step}: {said}{' (best so far)' if better else ''}")
+        if not better:
+            return
+        state.best = list(scores.values())
+        about["val"] = scores
+    save_embedder(run.best, state.embedder, about)
+
+
+class Meter:
+    """Averages between two lines of the log: the loss and its figures, speed, the share of time spent on waiting."""
+
+    def __init__(self, plan: Plan, log: RunLog) -> None:
+        self.plan, self.log = plan, log
+        self.waited = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.losses: list[float] = []
+        self.pictures, self.waited, self.since = 0, 0.0, time.perf_counter()
+
+    def bar(self, start: int) -> "tqdm[None]":
+        """A progress bar with rate and time left; none where nobody watches."""
+        hidden = not sys.stderr.isatty()
+        return tqdm(total=self.plan.total, initial=start, unit="step", desc="Training", disable=hidden, leave=False)
+
+    def add(
+        self,
+        step: int,
+        pictures: int,
+        loss: float,
+        lr: float,
+        figures: Callable[[], dict[str, float]],
+        bar: "tqdm[None]",
+    ) -> None:
+        self.losses.append(loss)
+        self.pictures += pictures
+        if step % self.plan.display and step != self.plan.total:
+            return
+        seconds = max(time.perf_counter() - self.since, 1e-9)
+        mean = sum(self.losses) / len(self.losses)
+        shown = {"loss": mean, **figures()}
+        speed = {"pictures_per_s": self.pictures / seconds, "waiting_for_data": self.waited / seconds}
+        self.log.scalars("train", {"lr": lr, **shown, **speed}, step)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        left = (self.plan.total - step) * seconds / len(self.losses)
+        self.log.say(
+            f"step {step}/{self.plan.total}, lr {lr:.3g}, {said}, {speed['pictures_per_s']:.0f} pictures/s, "
+            f"{100 * speed['waiting_for_data']:.0f} % waiting for data, {clock(left)} left"
+        )
+        bar.set_postfix_str(f"loss {mean:.4g}")
+        self._reset()
+
+
+def clock(seconds: float) -> str:
+    """3725 -> '1:02:05'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _timed(batches: Iterator[Batch], meter: Meter) -> Iterator[Batch]:
+    while True:
+        start = time.perf_counter()
+        batch = next(batches, None)
+        meter.waited += time.perf_counter() - start
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C or SIGTERM only sets a mark, so that the step can end and be saved; the second stops."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield lambda: False
+        return
+    marked = False
+
+    def mark(number: int, frame: FrameType | None) -> None:
+        nonlocal marked
+        if marked:
+            raise KeyboardInterrupt
+        marked = True
+        print("\nStopping after this step; once more to stop at once.", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, mark) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: marked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

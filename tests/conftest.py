@@ -1,0 +1,29 @@
+"""What every test needs: Paddle imported once, quietly; the folder of real pictures, where there is one."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the naive twins
+
+from metric_learning import runtime
+
+runtime.prepare(threads=int(os.environ.get("OMP_NUM_THREADS", "2")), onednn=True)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what Paddle's import says of itself is not ours to mend
+    import paddle
+
+paddle.set_device("cpu")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real pictures beside the project, or $METRIC_LEARNING_DATA; skips where it is missing."""
+    here = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("METRIC_LEARNING_DATA", here.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}; set METRIC_LEARNING_DATA to have this test")
+    return folder
