@@ -36,8 +36,8 @@ class Embedder(nn.Layer):
     """images (B, C, H, W), normalised as `spec.picture` says -> embeddings (B, D) float32, not normalised.
 
     D is `embedding_size`, or the backbone's feature size where that is 0. The neck is a linear layer (none for size 0),
-    then, with `embedding_norm`, batch normalisation: pooled features are positive, so they lie in one narrow cone, from which
-    a margin learns slowly; centred ones fill the sphere (the BN behind the last layer of arXiv 1801.07698, section 3.1).
+    then, with `embedding_norm`, batch normalisation: pooled features are positive, so they lie in one narrow cone, from
+    which a margin learns slowly; centred ones fill the sphere (the last BN of arXiv 1801.07698, section 3.1).
     """
 
     def __init__(self, spec: EmbedderSpec) -> None:

@@ -24,7 +24,7 @@ _AGREEMENT = 1e-3  # bfloat16 is taken where its cosines to float32 differ from 
 def training_forward(net: nn.Layer, channels: int, onednn: bool) -> Forward:
     """net as a function images (B, channels, H, W) -> (B, D) with gradient, by oneDNN convolutions where that is right.
 
-    Paddle's eager convolutions are two to four times slower on a CPU. The function shares the parameters and mode of `net`;
+    Paddle's eager convolutions are two to four times slower on a CPU. The function shares parameters and mode of `net`;
     `runtime.prepare(onednn=True)` must have come before the import of Paddle.
     """
     if not (onednn and onednn_works() and paddle.get_device() == "cpu"):

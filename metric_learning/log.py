@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,11 @@ class RunLog:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
         self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def record(self, lines: Iterable[str]) -> None:
+        """Put into log.txt what was printed before there was one."""
+        for line in lines:
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def scalars(self, tag: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():

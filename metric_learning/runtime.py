@@ -61,9 +61,10 @@ def _amd_with_avx2() -> bool:
 
 
 def silence_known_warnings() -> None:
-    """Two warnings that every user meets and none can act on."""
+    """Warnings that every user meets and none can act on."""
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 
 def select_device(use_gpu: bool) -> str:

@@ -1,0 +1,87 @@
+"""Loss, sampler and optimizer of a stage, from its options and its training pictures."""
+
+from dataclasses import dataclass
+
+import paddle
+
+from metric_learning.checks import UserError
+from metric_learning.config import ElemOptions, PairOptions, TrainOptions
+from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampler, ShuffleSampler, TripletSampler
+from metric_learning.data.sources import PictureSet
+from metric_learning.losses import element_loss, pair_loss
+from metric_learning.losses.base import Loss
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a stage trains with, beside the network."""
+
+    loss: Loss
+    sampler: Sampler
+    notes: list[str]
+
+
+def parts(config: TrainOptions, train: PictureSet, size: int) -> Parts:
+    if isinstance(config, ElemOptions):
+        return _elem_parts(config, train, size)
+    assert isinstance(config, PairOptions)
+    return _pair_parts(config, train)
+
+
+def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
+    notes = [f"--{name} has no effect with --loss_name={config.loss_name}." for name in config.unused()]
+    counted = len(train.classes)
+    if config.class_dim is not None and config.class_dim < counted:
+        raise UserError(f"--class_dim={config.class_dim} is less than the {counted} classes to train on. Leave it out.")
+    if config.class_dim is not None and config.class_dim != counted:
+        notes.append(
+            f"--class_dim={config.class_dim}, but there are {counted} classes to train on: the rest stay empty."
+        )
+    loss = element_loss(
+        config.loss_name,
+        config.class_dim or counted,
+        size,
+        scale=config.arc_scale,
+        margin=config.arc_margin,
+        easy_margin=config.arc_easy_margin,
+        focal_gamma=config.focal_gamma,
+    )
+    return Parts(loss, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
+
+
+def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
+    notes = [f"--{name} has no effect with --loss_name={config.loss_name}." for name in config.unused()]
+    loss = pair_loss(
+        config.loss_name,
+        margin=config.margin,
+        second_margin=config.margin2,
+        mining=config.mining,
+        soft_margin=config.soft_margin,
+        npairs_reg_lambda=config.npairs_reg_lambda,
+    )
+    if config.rows_given:
+        rows = TripletSampler if config.loss_name == "triplet" else QuadrupletSampler
+        return Parts(loss, rows(train.labels, config.train_batch_size, config.seed), notes)
+    sampler = ClassSampler(train.labels, config.train_batch_size, config.samples_each_class, config.seed)
+    if sampler.left_out:
+        notes.append(
+            f"{sampler.left_out} classes have a single picture and take no part: they can't give a positive pair."
+        )
+    if sampler.small:
+        notes.append(
+            f"{sampler.small} classes have fewer than --samples_each_class={config.samples_each_class} pictures: "
+            "theirs come more than once in a batch, each time augmented anew."
+        )
+    return Parts(loss, sampler, notes)
+
+
+def optimizer(config: TrainOptions, layers: list[paddle.nn.Layer]) -> paddle.optimizer.Optimizer:
+    parameters = [p for layer in layers for p in layer.parameters() if not p.stop_gradient]
+    shared = {
+        "parameters": parameters,
+        "weight_decay": paddle.regularizer.L2Decay(config.weight_decay) if config.weight_decay else None,
+        "grad_clip": paddle.nn.ClipGradByGlobalNorm(config.clip_norm) if config.clip_norm else None,
+    }
+    if config.optimizer == "adam":
+        return paddle.optimizer.Adam(config.lr, **shared)
+    return paddle.optimizer.Momentum(config.lr, config.momentum, **shared)

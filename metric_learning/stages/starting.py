@@ -1,0 +1,77 @@
+"""Where a run starts from: a checkpoint, weights, or nothing; and the defaults that they bring."""
+
+import dataclasses
+from pathlib import Path
+from typing import TypeVar
+
+from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
+from metric_learning.checks import UserError
+from metric_learning.config import TrainOptions, resumed
+from metric_learning.embedder import Embedder, saved_spec
+from metric_learning.stages import setup
+from metric_learning.weights import imagenet_file, load_weights
+
+AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
+AUGMENTATION = ("min_crop_area", "flip", "color_jitter")
+
+
+def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:
+    """(run, checkpoint, its options) where --checkpoint names a run; (None, None, config) for a new one.
+
+    The checkpoint is None where the run was killed before its first; it begins anew then, from its own options.
+    """
+    if config.checkpoint is None:
+        return None, None, config
+    run, checkpoint = checkpoint_to_resume(config.checkpoint)
+    saved = run.config()
+    if saved.get("command") != config.command:
+        raise UserError(f"{run.folder} is a run of {saved.get('command')}.py; resume it with that script.")
+    return run, checkpoint, resumed(config, saved)
+
+
+def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
+    """Options with the defaults that demo, run `before` and weights bring; its weights are named in them."""
+    if before is None and config.pretrained_model not in (None, "none", "imagenet"):
+        before = run_of(weights_file(str(config.pretrained_model)))
+    elif before is not None:
+        config = dataclasses.replace(config, pretrained_model=str(weights_file(before.folder)))
+    if before is not None:
+        config = setup.with_data_of(config, before, say)
+    if config.data_dir is None:
+        config = config.with_defaults(**config.demo)
+        recipe = ", ".join(f"{name}={getattr(config, name)}" for name in config.demo)
+        say(f"Demo recipe (model, sizes and steps for two cores): {recipe}")
+    config = _like_the_weights(config)
+    if before is not None and setup.same_data(config, before):
+        saved = before.config()
+        config = config.with_defaults(**{name: saved[name] for name in AUGMENTATION if name in saved})
+    config.validate()
+    return config
+
+
+def _like_the_weights(config: AnyTrain) -> AnyTrain:
+    """The network that the weights are of, and the pictures that it takes, unless typed otherwise."""
+    weights = weights_of(config)
+    spec = saved_spec(weights) if weights else None
+    if spec is None:
+        return config
+    if "model" in config.typed and config.model != spec.model:
+        raise UserError(
+            f"{weights} holds a {spec.model}, not --model={config.model}. Leave --model out, or name other weights."
+        )
+    return config.with_defaults(**setup.options_of(spec))
+
+
+def weights_of(config: TrainOptions) -> Path | None:
+    """The file of the weights that the options name; None for a random start."""
+    if config.pretrained_model in (None, "none"):
+        return None
+    if config.pretrained_model == "imagenet":
+        return imagenet_file(config.model)
+    return weights_file(str(config.pretrained_model))
+
+
+def initial_weights(config: TrainOptions, embedder: Embedder) -> str:
+    """Fill the embedder as the options say, and say so."""
+    weights = weights_of(config)
+    return load_weights(embedder, weights) if weights else f"Weights: random, seed {config.seed}."
