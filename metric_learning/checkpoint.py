@@ -20,7 +20,7 @@ import paddle
 from paddle import nn
 
 from metric_learning.checks import UserError
-from metric_learning.embedder import arrays_of, put_arrays
+from metric_learning.embedder import arrays_of, check_finite, put_arrays
 from metric_learning.files import atomic_path, read_json, read_tensors, write_json, write_tensors
 
 
@@ -127,12 +127,15 @@ class State:
         arrays |= {f"loss.{name}": value for name, value in arrays_of(self.loss).items()}
         arrays |= {f"optimizer.{name}": value for name, value in _optimizer_arrays(self.optimizer).items()}
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
+        check_finite(arrays, path)
         metadata = {"embedder": self.embedder.spec.to_dict(), "state": {"step": self.step, "best": self.best}}
         write_tensors(path, arrays, metadata)
         with atomic_path(run.latest) as temporary:
             _link(path, temporary)
         for old in run.steps()[:-keep] if keep else []:
             old.unlink(missing_ok=True)
+        for part in path.parent.glob(".*.part"):  # left by a process that was killed while it wrote
+            part.unlink(missing_ok=True)
 
     def restore(self, path: Path) -> None:
         """Take everything from a checkpoint of the same config."""
@@ -150,7 +153,7 @@ class State:
 
 def checkpoint_to_resume(path: str) -> tuple[Run, Path | None]:
     """The run that --checkpoint names, and the file to go on from; None where it was stopped before its first."""
-    run = run_of(path)
+    run = run_of(path) if Path(path).exists() else None
     if run is None:
         raise UserError(
             f"There is no run at {path}: a run is a folder with a config.json. See --model_save_dir for yours."
@@ -166,6 +169,7 @@ def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 def _link(source: Path, target: Path) -> None:
     """A second name for the same file; a copy where the file system has none."""
+    target.unlink(missing_ok=True)  # of a killed process with the same number; it may be a name of another checkpoint
     try:
         os.link(source, target)
     except OSError:

@@ -1,8 +1,10 @@
 """From a command line to a stage: what every script calls."""
 
 import importlib
+import os
 import sys
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, TextIO, TypeVar
 
 from metric_learning import runtime
 from metric_learning.checks import UserError
@@ -12,18 +14,58 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
-    """Parse, set the machine up, import Paddle, run the stage named like the command. The exit status: 0, 2 or 130."""
+    """Parse, set the machine up, import Paddle, run the stage named like the command.
+
+    The exit status: 0; 2 for what the user can mend; 130 after Ctrl-C; 141 where nobody reads the output any more.
+    """
     try:
         config = parse(kind, arguments)
-        runtime.prepare(config.threads, getattr(config, "onednn", False))
-        stage = importlib.import_module("metric_learning.stages")  # Paddle is imported here
-        getattr(stage, kind.command)(config)
+        runtime.prepare(config.threads, getattr(config, "onednn", True))  # True: the inference engine chats otherwise
+        getattr(_stages(), kind.command)(config)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"{kind.command}.py: {error}", file=sys.stderr)
-        return 2
+        return _refuse(kind, str(error))
+    except MemoryError:
+        return _refuse(kind, "out of memory. Use smaller batches, pictures or networks.")
     except KeyboardInterrupt as stop:
         print(f"{kind.command}.py: interrupted. {stop}".rstrip(), file=sys.stderr)
         return 130
     except BrokenPipeError:
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
+        return 141  # what a shell says of a program that wrote to a closed pipe
+    except OSError as error:  # the disk or the terminal failed where no one was prepared for it
+        return _refuse(kind, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return 0
+
+
+def _refuse(kind: type[Options], message: str) -> int:
+    print(f"{kind.command}.py: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _stages() -> ModuleType:
+    """The stages, which import Paddle."""
+    before = sys.stderr
+    sys.stderr = _Without(before, ("WARNING: OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY"))
+    try:
+        return importlib.import_module("metric_learning.stages")
+    finally:
+        sys.stderr = before
+
+
+class _Without:
+    """A stream that swallows what starts with one of `unwanted`: what Paddle's import prints, whatever is set.
+
+    It stays in the loggers that are made while it stands in, so it goes on as the stream that it stands for.
+    """
+
+    def __init__(self, stream: TextIO, unwanted: tuple[str, ...]) -> None:
+        self._stream, self._unwanted, self._dropped = stream, unwanted, False
+
+    def write(self, said: str) -> int:
+        end_of_dropped = self._dropped and said == "\n"  # print writes the end of its line by itself
+        self._dropped = said.startswith(self._unwanted)
+        return len(said) if self._dropped or end_of_dropped else self._stream.write(said)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +43,10 @@ def embed_to_file(
     Chunks are written as they are done to `<output>.parts/`: a run that was interrupted goes on behind them, if it is
     the same run (same paths, weights and settings). The file appears when it is whole, and the parts go.
     """
+    if not paths:
+        raise UserError("There are no pictures to embed. Check --input and --data_dir.")
     about = json.dumps(model, sort_keys=True)
-    key = hashlib.blake2b("\0".join([about, str(reader.flip_test), *paths]).encode(), digest_size=16).hexdigest()
+    key = _key(about, predictor.precision, str(reader.flip_test), *paths)
     folder = output.with_name(f"{output.name}.parts")
     if (folder / "key").is_file() and (folder / "key").read_text() != key:
         shutil.rmtree(folder)
@@ -56,15 +60,22 @@ def embed_to_file(
             if not part.is_file():
                 _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
             bar.update(len(chunk))
-    parts = [np.load(folder / f"{start:012d}.npz") for start in starts]
-    kept = np.concatenate([part["kept"] + start for part, start in zip(parts, starts, strict=True)])
-    rows = [part["embeddings"] for part in parts if len(part["kept"])]
+    kept, rows = [], []
+    for start in starts:
+        with np.load(folder / f"{start:012d}.npz", allow_pickle=False) as part:
+            kept += [paths[start + i] for i in part["kept"]]
+            rows += [part["embeddings"]] if len(part["kept"]) else []
     if not rows:
         raise UserError("None of the pictures can be read, so there is nothing to embed.")
     with atomic_path(output) as temporary, open(temporary, "wb") as file:
-        np.savez(file, embeddings=np.concatenate(rows), paths=np.array([paths[i] for i in kept]), model=np.array(about))
+        np.savez(file, embeddings=np.concatenate(rows), paths=np.array(kept), model=np.array(about))
     shutil.rmtree(folder)
     return len(kept), len(paths) - len(kept)
+
+
+def _key(*said: str) -> str:
+    """A short name of the whole job: parts of another one are not taken over."""
+    return hashlib.blake2b("\0".join(said).encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def _make(folder: Path, key: str) -> None:
@@ -96,7 +107,7 @@ def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[st
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["embeddings"], [str(name) for name in file["paths"]], json.loads(str(file["model"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error
 
 
@@ -105,6 +116,11 @@ def search(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(cosines (k,), rows (k,)) of the embeddings nearest to a picture, nearest first."""
     _, found = embed(predictor, [query], reader, BadPictures(1, 0.0))
+    if embeddings.ndim != 2 or embeddings.shape[1] != found.shape[1]:
+        raise UserError(
+            f"The embeddings to search are {'x'.join(map(str, embeddings.shape))}, not of the network's size "
+            f"{found.shape[1]}: other weights made them. Make them again with infer.py."
+        )
     cosines = unit_rows(embeddings) @ unit_rows(found)[0]
     order = np.argsort(-cosines, kind="stable")[:k]
     return cosines[order], order

@@ -24,6 +24,9 @@ OPTIMIZERS = ("momentum", "adam")
 PRECISIONS = ("auto", "float32", "bfloat16")
 SPLITS = ("test", "val", "train", "all")
 
+_COUNT = 10**9  # nothing that is counted is more; a slip of the finger is
+_SEED = 2**31 - 1  # what all generators take
+
 _RESUMABLE = "may change when a run is resumed"
 
 
@@ -69,13 +72,15 @@ class Options:
                 check_choice(f"--{item.name}", value, item.metadata["choices"])
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{item.name} must be a finite number; got {value}.")
+            if value == "" and item.default != "" and item.name != "lr_steps":
+                raise UserError(f"--{item.name} is empty. Give it a value or leave it out.")
         for name in ("test_classes", "val_classes"):
             if getattr(self, name) is not None:
                 check_range(f"--{name}", getattr(self, name), 0)
         check_range("--max_bad_pictures", self.max_bad_pictures, 0, 1)
         check_range("--num_workers", self.num_workers, 0, 256)
         check_range("--threads", self.threads, 0, 1024)
-        check_range("--split_seed", self.split_seed, 0)
+        check_range("--split_seed", self.split_seed, 0, _SEED)
 
     def with_defaults(self, **values: Any) -> Self:
         """The same with other defaults: an option that was typed keeps its value."""
@@ -100,6 +105,9 @@ class TrainOptions(Options):
     test_crop: float = option(0.875, "share of the resized short side that the test's centre crop keeps")
     min_crop_area: float = option(
         0.08, "smallest share of the area that a random training crop keeps; 1: no random crop"
+    )
+    max_crop_aspect: float = option(
+        4 / 3, "how much a random crop may squeeze the picture; 1: not at all, as for faces"
     )
     flip: bool = option(True, "mirror half of the training pictures")
     color_jitter: float = option(0.0, "brightness, contrast and saturation vary by up to this share")
@@ -129,35 +137,39 @@ class TrainOptions(Options):
 
     def validate(self) -> None:
         super().validate()
-        shape_of(self.image_shape)
+        channels = shape_of(self.image_shape)[0]
         steps_of(self.lr_steps)
-        numbers_of("image_mean", self.image_mean)
-        numbers_of("image_std", self.image_std)
-        for name in ("train_batch_size", "test_batch_size", "total_iter_num"):
-            check_range(f"--{name}", getattr(self, name), 1)
-        for name in ("display_iter_step", "test_iter_step", "save_iter_step"):
-            check_range(f"--{name}", getattr(self, name), 1)
-        for name in ("embedding_size", "weight_decay", "clip_norm", "warmup_steps", "keep", "seed"):
+        _check_channels("image_mean", self.image_mean, channels)
+        _check_channels("image_std", self.image_std, channels)
+        for name in ("train_batch_size", "test_batch_size"):
+            check_range(f"--{name}", getattr(self, name), 1, 10**6)
+        for name in ("total_iter_num", "display_iter_step", "test_iter_step", "save_iter_step"):
+            check_range(f"--{name}", getattr(self, name), 1, _COUNT)
+        for name in ("weight_decay", "clip_norm"):
             check_range(f"--{name}", getattr(self, name), 0)
+        check_range("--warmup_steps", self.warmup_steps, 0, _COUNT)
+        check_range("--keep", self.keep, 0, _COUNT)
+        check_range("--embedding_size", self.embedding_size, 0, 2**16)
+        check_range("--seed", self.seed, 0, _SEED)
         check_range("--lr", self.lr, above=0)
         check_range("--momentum", self.momentum, 0, 0.9999)
         check_range("--test_crop", self.test_crop, 0.1, 1)
         check_range("--min_crop_area", self.min_crop_area, 0.01, 1)
+        check_range("--max_crop_aspect", self.max_crop_aspect, 1, 10)
         check_range("--color_jitter", self.color_jitter, 0, 0.99)
 
 
 # What replaces the defaults where no data is given: the demo faces, small enough for two cores.
 _DEMO = {
     "model": "ResNet18",
-    "embedding_size": 128,
-    "embedding_norm": True,
-    "image_shape": "3,64,64",
+    "image_shape": "3,56,56",
     "test_crop": 1.0,
-    "min_crop_area": 0.7,
+    "min_crop_area": 0.75,
+    "max_crop_aspect": 1.0,
+    "weight_decay": 5e-4,
     "test_classes": 60,
     "val_classes": 20,
     "display_iter_step": 10,
-    "test_iter_step": 50,
     "save_iter_step": 50,
 }
 
@@ -173,9 +185,10 @@ class ElemOptions(TrainOptions):
         "lr": 0.05,
         "lr_strategy": "cosine_decay",
         "warmup_steps": 20,
-        "total_iter_num": 200,
-        "arc_scale": 30.0,
-        "arc_margin": 0.3,
+        "total_iter_num": 300,
+        "test_iter_step": 100,
+        "arc_scale": 16.0,
+        "arc_margin": 0.1,
     }
     purpose: ClassVar[str] = "Stage one: learn an embedding with a loss over class centres."
 
@@ -192,7 +205,7 @@ class ElemOptions(TrainOptions):
         check_range("--arc_margin", self.arc_margin, 0, math.pi / 2)
         check_range("--focal_gamma", self.focal_gamma, 0)
         if self.class_dim is not None:
-            check_range("--class_dim", self.class_dim, 1)
+            check_range("--class_dim", self.class_dim, 1, 10**8)
 
     def unused(self) -> list[str]:
         """Options that were typed and that this loss does not look at."""
@@ -232,7 +245,7 @@ class PairOptions(TrainOptions):
 
     def validate(self) -> None:
         super().validate()
-        check_range("--samples_each_class", self.samples_each_class, 2)
+        check_range("--samples_each_class", self.samples_each_class, 2, 10**6)
         for name in ("margin", "margin2", "npairs_reg_lambda"):
             check_range(f"--{name}", getattr(self, name), 0)
         if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
@@ -281,13 +294,12 @@ class UseOptions(Options):
 
     def validate(self) -> None:
         super().validate()
-        check_range("--batch_size", self.batch_size, 1)
-        if self.image_shape is not None:
-            shape_of(self.image_shape)
-        numbers_of("image_mean", self.image_mean or "")
-        numbers_of("image_std", self.image_std or "")
+        check_range("--batch_size", self.batch_size, 1, 10**6)
+        channels = shape_of(self.image_shape)[0] if self.image_shape is not None else None
+        _check_channels("image_mean", self.image_mean or "", channels)
+        _check_channels("image_std", self.image_std or "", channels)
         if self.embedding_size is not None:
-            check_range("--embedding_size", self.embedding_size, 0)
+            check_range("--embedding_size", self.embedding_size, 0, 2**16)
         if self.test_crop is not None:
             check_range("--test_crop", self.test_crop, 0.1, 1)
         if self.pretrained_model and self.checkpoint and self.pretrained_model != self.checkpoint:
@@ -311,6 +323,8 @@ class EvalOptions(UseOptions):
     def validate(self) -> None:
         super().validate()
         fars_of(self.fars)
+        if self.pairs and self.split:
+            raise UserError("--split has no meaning with --pairs: the pairs say which pictures are measured.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,8 +341,13 @@ class InferOptions(UseOptions):
 
     def validate(self) -> None:
         super().validate()
-        check_range("--top_k", self.top_k, 1)
+        check_range("--top_k", self.top_k, 1, _COUNT)
+        given = [f"--{name}" for name in ("pair", "query", "input") if getattr(self, name)]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
 
+
+COMMANDS: tuple[type[Options], ...] = (ElemOptions, PairOptions, EvalOptions, InferOptions)
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
@@ -344,19 +363,34 @@ def parse(kind: type[AnyOptions], arguments: list[str] | None = None) -> AnyOpti
     parser = _parser(kind)
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
-        name = unknown[0].split("=")[0]
-        flags = [f"--{item.name}" for item in options(kind)]
-        raise UserError(f"Unknown option {name}.{suggestion(name, flags)} See python {kind.command}.py --help.")
+        raise UserError(f"{_unknown(kind, unknown[0])} See python {kind.command}.py --help.")
     values = vars(known)
     config = kind(**values, typed=frozenset(values))
     config.validate()
     return config
 
 
+def _unknown(kind: type[Options], typed: str) -> str:
+    """What is wrong with a word of the command line that no option takes."""
+    if not typed.startswith("-"):
+        return f"Unexpected {typed!r}: options are typed --name=value."
+    name = typed.split("=")[0]
+    owners = [f"{other.command}.py" for other in COMMANDS if name[2:] in {item.name for item in options(other)}]
+    if owners and name.startswith("--"):
+        return f"{kind.command}.py has no option {name}; {' and '.join(owners)} {'have' if owners[1:] else 'has'}."
+    return f"Unknown option {name}.{suggestion(name, [f'--{item.name}' for item in options(kind)])}"
+
+
 def from_dict(kind: type[AnyOptions], saved: dict[str, Any]) -> AnyOptions:
     """Options from a run's saved config; what this version doesn't know is left out."""
-    names = {item.name for item in options(kind)}
-    config = kind(**{name: value for name, value in saved.items() if name in names})
+    hints = typing.get_type_hints(kind)
+    values = {item.name: saved[item.name] for item in options(kind) if item.name in saved}
+    for name, value in values.items():
+        allowed = typing.get_args(hints[name]) or (hints[name],)
+        whole_for_float = float in allowed and type(value) is int
+        if type(value) not in [typing.get_origin(hint) or hint for hint in allowed] and not whole_for_float:
+            raise UserError(f"The saved config can't be used: {name} is {value!r}. Was it edited?")
+    config = kind(**values)
     config.validate()
     return config
 
@@ -381,8 +415,8 @@ def resumed(config: AnyTrain, saved: dict[str, Any]) -> AnyTrain:
 
 def shape_of(text: str) -> tuple[int, int, int]:
     """'3,224,224' -> (3, 224, 224)."""
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(_is_count(part) for part in parts):
         raise UserError(f"--image_shape must be channels,height,width such as 3,224,224; got {text!r}.")
     channels, height, width = (int(part) for part in parts)
     if channels not in (1, 3) or not (8 <= height <= 4096 and 8 <= width <= 4096):
@@ -393,9 +427,13 @@ def shape_of(text: str) -> tuple[int, int, int]:
 def steps_of(text: str) -> tuple[int, ...]:
     """'15000,25000' -> (15000, 25000), rising; '' -> ()."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() for part in parts) or [*map(int, parts)] != sorted({int(part) for part in parts}):
+    if not all(_is_count(part) for part in parts) or [*map(int, parts)] != sorted({int(part) for part in parts}):
         raise UserError(f"--lr_steps must be rising steps such as 15000,25000; got {text!r}.")
     return tuple(int(part) for part in parts)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def numbers_of(name: str, text: str) -> tuple[float, ...]:
@@ -404,6 +442,14 @@ def numbers_of(name: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UserError(f"--{name} must be numbers such as 0.5,0.5,0.5; got {text!r}.") from None
+
+
+def _check_channels(name: str, text: str, channels: int | None) -> None:
+    numbers = numbers_of(name, text)
+    if numbers and len(numbers) not in ((1, 3) if channels is None else (channels,)):
+        raise UserError(f"--{name} needs a number for each channel ({channels or '1 or 3'}); got {text!r}.")
+    for number in numbers:
+        check_range(f"--{name}", number, above=0 if name == "image_std" else None)
 
 
 def fars_of(text: str) -> tuple[float, ...]:
@@ -419,11 +465,12 @@ def fars_of(text: str) -> tuple[float, ...]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message[0].upper()}{message[1:]}. See python {self.prog} --help.")
+        raise UserError(f"{message.removeprefix('argument ')}. See python {self.prog} --help.")
 
 
 def _parser(kind: type[Options]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"{kind.command}.py", description=kind.purpose, allow_abbrev=False)
+    name = f"{kind.command}.py"
+    parser = _Parser(prog=name, usage=f"{name} [--option=value ...]", description=kind.purpose, allow_abbrev=False)
     hints = typing.get_type_hints(kind)
     for item in options(kind):
         convert, repeated = _converter(hints[item.name])
@@ -445,8 +492,8 @@ def _converter(hint: Any) -> tuple[Any, bool]:
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is list:
-        return str, True
-    return (boolean if hint is bool else hint), False
+        return text, True
+    return {bool: boolean, int: integer, float: number, str: text}[hint], False
 
 
 def boolean(text: str) -> bool:
@@ -455,3 +502,22 @@ def boolean(text: str) -> bool:
     if text.lower() not in value:
         raise argparse.ArgumentTypeError(f"must be True or False; got {text!r}")
     return value[text.lower()]
+
+
+def integer(text: str) -> int:
+    """A whole number, in digits."""
+    if not (text.isascii() and text.removeprefix("-").removeprefix("+").isdigit() and len(text) < 100):
+        raise argparse.ArgumentTypeError(f"must be a whole number; got {text!r}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Any number; whether it may be is for `validate` to say."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number; got {text!r}") from None
+
+
+def text(text: str) -> str:
+    return text

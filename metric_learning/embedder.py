@@ -11,7 +11,7 @@ from paddle import Tensor, nn
 from metric_learning.backbones import backbone
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
-from metric_learning.files import Arrays, read_metadata, write_tensors
+from metric_learning.files import Arrays, one_line, read_metadata, write_tensors
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,24 @@ def put_arrays(layer: nn.Layer, arrays: Arrays, where: str) -> None:
                 f"not {list(state[name].shape)}. Name their --model and --embedding_size."
             )
     for name, value in state.items():
-        value.set_value(paddle.to_tensor(arrays[name].astype(np.float32)))
+        value.set_value(paddle.to_tensor(arrays[name].astype(value.numpy().dtype)))
+
+
+def check_finite(arrays: Arrays, path: str | Path) -> None:
+    """A UserError rather than NaN or infinity in a file: one bad gradient reaches the weights before any loss."""
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{name} is no longer finite, so {path} is not written; earlier weights are kept. "
+                "Lower --lr or set --clip_norm."
+            )
 
 
 def save_embedder(path: str | Path, embedder: Embedder, about: dict[str, Any]) -> None:
     """Weights and spec as one safetensors file; `about` is what its reader may want to know (step, scores, data)."""
-    write_tensors(path, embedder.arrays(), {"embedder": embedder.spec.to_dict(), "about": about})
+    arrays = embedder.arrays()
+    check_finite(arrays, path)
+    write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about})
 
 
 def saved_spec(path: str | Path) -> EmbedderSpec | None:
@@ -86,4 +98,11 @@ def saved_spec(path: str | Path) -> EmbedderSpec | None:
     if Path(path).suffix != ".safetensors":
         return None
     saved = read_metadata(path).get("embedder")
-    return EmbedderSpec.from_dict(saved) if isinstance(saved, dict) else None
+    if not isinstance(saved, dict):
+        return None
+    try:
+        return EmbedderSpec.from_dict(saved)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not say what network it is for as this version does: {one_line(error)}."
+        ) from error

@@ -1,7 +1,6 @@
 """The fast ways through a network: oneDNN convolutions to train on a CPU with, the inference engine to embed with."""
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
-from metric_learning.runtime import cpu_flags, onednn_works
+from metric_learning.runtime import cpu_flags, math_threads, onednn_works
 
 Forward = Callable[[Tensor], Tensor]
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -24,7 +23,8 @@ _AGREEMENT = 1e-3  # bfloat16 is taken where its cosines to float32 differ from 
 def training_forward(net: nn.Layer, channels: int, onednn: bool) -> Forward:
     """net as a function images (B, channels, H, W) -> (B, D) with gradient, by oneDNN convolutions where that is right.
 
-    Paddle's eager convolutions are two to four times slower on a CPU. The function shares parameters and mode of `net`;
+    Paddle's eager convolutions are two to four times slower on a CPU. The function shares the parameters of `net`; in
+    evaluation mode it is the eager network, as oneDNN then keeps weights of an earlier step.
     `runtime.prepare(onednn=True)` must have come before the import of Paddle.
     """
     if not (onednn and onednn_works() and paddle.get_device() == "cpu"):
@@ -33,7 +33,9 @@ def training_forward(net: nn.Layer, channels: int, onednn: bool) -> Forward:
     static = paddle.jit.to_static(net.forward, input_spec=spec, full_graph=True)
 
     def forward(images: Tensor) -> Tensor:
-        with _onednn_convolutions():  # tracing happens inside the first call for each mode
+        if not net.training:
+            return net(images)
+        with _onednn_convolutions():  # tracing happens inside the first call
             return static(images)
 
     return forward
@@ -99,23 +101,29 @@ def computes_bfloat16() -> bool:
 
 def eager(net: nn.Layer, images: np.ndarray) -> np.ndarray:
     """The network as it is, without gradient, in evaluation mode: the slow way that the others are checked against."""
-    training = net.training
-    net.eval()
-    with paddle.no_grad():
+    with _evaluating(net), paddle.no_grad():
         embeddings: np.ndarray = net(paddle.to_tensor(images)).numpy()
-    if training:
-        net.train()
     return embeddings
 
 
-def _inference(net: nn.Layer, shape: tuple[int, int, int], bfloat16: bool) -> Embed:
-    training, threads = net.training, int(os.environ.get("OMP_NUM_THREADS", "1"))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net.eval()
-        paddle.jit.save(net, f"{folder}/net", [InputSpec([None, *shape], "float32", "images")])
+@contextlib.contextmanager
+def _evaluating(net: nn.Layer) -> Iterator[None]:
+    """Evaluation mode inside, training mode again behind it if it was on."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
         if training:
             net.train()
+
+
+def _inference(net: nn.Layer, shape: tuple[int, int, int], bfloat16: bool) -> Embed:
+    threads = math_threads()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _evaluating(net):
+            paddle.jit.save(net, f"{folder}/net", [InputSpec([None, *shape], "float32", "images")])
         program = next(path for path in Path(folder).iterdir() if path.suffix in (".json", ".pdmodel"))
         config = paddle.inference.Config(str(program), f"{folder}/net.pdiparams")
         config.disable_gpu()

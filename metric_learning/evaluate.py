@@ -13,6 +13,7 @@ from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
+from metric_learning.files import one_line
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
@@ -75,8 +76,8 @@ def read_pairs(path: str, root: str | None) -> PairList:
                 b.append(str(base / row["b"]))
                 same.append(row["same"] == "1")
                 groups.append(row.get("group") or "all")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Can't read the pairs {path}: {error}.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"Can't read the pairs {path}: {one_line(error)}.") from error
     if not a:
         raise UserError(f"{path} lists no pairs.")
     return PairList(a, b, np.array(same), groups)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pickle
-from collections import OrderedDict
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_write(path: str | Path, data: bytes | str) -> None:
     """Write the whole file or leave the old one untouched."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -52,8 +52,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        # File names that are no UTF-8 come and go unharmed.
+        return json.loads(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Can't read {path}: {one_line(error)}.") from error
 
 
@@ -89,7 +90,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             raw = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
     return {key: _json_or_text(text) for key, text in raw.items()}
 
@@ -101,30 +102,105 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-_ALLOWED = {
-    ("builtins", "tuple"): tuple,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
-_NUMPY_PARTS = {"_reconstruct", "_frombuffer", "scalar"}
-_NUMPY_MODULES = {"numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric"}
+# ---- .pdparams, which are pickles
+
+
+class _Array:
+    """What an array of a pickle becomes until it is whole; NumPy's own way back from a pickle can be made to read wild
+    memory (a dtype of pickled flags, an array of objects over given bytes), so none of it is called."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, raw: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C") -> None:
+        if isinstance(raw, str):  # bytes written by Python 2
+            raw = raw.encode("latin1")
+        if not isinstance(raw, (bytes, bytearray)):
+            raise pickle.UnpicklingError(f"it holds an array made of {type(raw).__name__}, not of bytes")
+        if any(side < 0 for side in shape):
+            raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
+        plain = dtype.dtype if isinstance(dtype, _Dtype) else np.dtype("u1")
+        self.array = np.frombuffer(bytes(raw), plain).reshape(shape, order="F" if order == "F" else "C")
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.__init__(raw, dtype, shape, "F" if fortran else "C")  # type: ignore[misc]
+
+
+class _Dtype:
+    """A dtype of a pickle: plain numbers and booleans only."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, kind: Any) -> None:
+        if not (isinstance(kind, str) and re.fullmatch(r"[<>=|]?(b1|[iu][1248]|f[248])", kind)):
+            raise pickle.UnpicklingError(f"it holds an array of {str(kind)[:20]!r}, not of numbers")
+        self.dtype = np.dtype(kind)
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] in (">", "<"):  # of the rest nothing matters to plain numbers
+            self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that makes containers and NumPy arrays, and refuses to look up anything else."""
+    """An unpickler that makes containers and arrays by this module's own code, and refuses to look up anything else.
+
+    What it hands out are bound methods: a pickle may also set attributes, and theirs can't be set.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module in _NUMPY_MODULES and name in _NUMPY_PARTS:
-            current = module.replace("numpy.core", "numpy._core")
-            return getattr(__import__(current, fromlist=[name]), name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
+        found = {
+            "tuple": self._tuple,
+            "bytes": self._bytes,
+            "encode": self._bytes,
+            "OrderedDict": self._dict,
+            "ndarray": None,  # only ever an argument of _reconstruct
+            "dtype": self._dtype,
+            "scalar": self._scalar,
+            "_reconstruct": self._reconstruct,
+            "_frombuffer": self._frombuffer,
+        }
+        if name not in _KNOWN.get(module.replace("numpy._core", "numpy.core"), ()):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
+        return found[name]
+
+    def _tuple(self, items: Any = ()) -> tuple[Any, ...]:
+        return tuple(items)
+
+    def _bytes(self, text: str = "", encoding: str = "latin1") -> bytes:
+        return text.encode("latin1")  # how protocol 2 writes bytes
+
+    def _dict(self, items: Any = ()) -> dict[Any, Any]:
+        return dict(items)
+
+    def _dtype(self, kind: Any, *flags: Any) -> _Dtype:
+        return _Dtype(kind)
+
+    def _scalar(self, dtype: _Dtype, raw: Any) -> _Array:
+        return _Array(raw, dtype, ())
+
+    def _reconstruct(self, *nothing: Any) -> _Array:
+        return _Array()
+
+    def _frombuffer(self, raw: Any, dtype: _Dtype, shape: Any, order: str) -> _Array:
+        return _Array(raw, dtype, shape, order)
+
+
+_KNOWN = {
+    "builtins": ("tuple", "bytes"),
+    "__builtin__": ("tuple", "bytes"),
+    "collections": ("OrderedDict",),
+    "_codecs": ("encode",),
+    "numpy": ("ndarray", "dtype"),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy.core.numeric": ("_frombuffer",),
+}
 
 
 def read_pdparams(path: str | Path) -> Arrays:
-    """The arrays of a Paddle `.pdparams` file, which is a pickle, without running any code that it may hold."""
+    """The arrays of a Paddle `.pdparams` file, which is a pickle, without running any code that it may hold.
+
+    bfloat16, which Paddle keeps as uint16, becomes float32.
+    """
     try:
         with open(path, "rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
@@ -136,8 +212,15 @@ def read_pdparams(path: str | Path) -> Arrays:
     for name, value in content.items():
         if isinstance(value, tuple) and len(value) == 2:  # Paddle 2 pickles a tensor as (name, array)
             value = value[1]
-        if isinstance(name, str) and isinstance(value, np.ndarray):
-            arrays[name] = value
+        if isinstance(name, str) and isinstance(value, _Array):
+            arrays[name] = _plain(value.array)
     if not arrays:
         raise UserError(f"Can't read the weights {path}: it holds no tensors.")
     return arrays
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The same in this machine's byte order, and its own memory."""
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(array.dtype.newbyteorder("="))

@@ -28,7 +28,7 @@ def onednn_works() -> bool:
 
 def prepare(threads: int = 0, onednn: bool = False) -> None:
     """Set what Paddle reads at its import; it must not have been imported yet. threads 0: all cores."""
-    count = str(threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    count = str(threads or _cores())
     for name in _THREADS:  # Paddle takes one thread unless it is told otherwise
         if threads:
             os.environ[name] = count
@@ -43,6 +43,16 @@ def prepare(threads: int = 0, onednn: bool = False) -> None:
         os.environ["FLAGS_new_executor_serial_run"] = "1"  # noqa: SIM112
     os.environ.setdefault("GLOG_minloglevel", "2")
     silence_known_warnings()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def math_threads() -> int:
+    """How many threads Paddle computes with: the first number of OMP_NUM_THREADS, which may be a list."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else 1
 
 
 def cpu_flags() -> tuple[str, frozenset[str]]:

@@ -1,11 +1,15 @@
 """Weights from files into an Embedder: the toolkit's own, Paddle's `.pdparams`, PaddleCV's names, ImageNet's."""
 
+import hashlib
 import re
+import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 from metric_learning.checks import UserError
 from metric_learning.embedder import Embedder, put_arrays
-from metric_learning.files import Arrays, one_line, read_pdparams, read_tensors
+from metric_learning.files import Arrays, atomic_write, one_line, read_pdparams, read_tensors
 
 
 def load_weights(embedder: Embedder, path: str | Path) -> str:
@@ -19,11 +23,23 @@ def load_weights(embedder: Embedder, path: str | Path) -> str:
         arrays = {f"backbone.{name}": value for name, value in arrays.items()}
     said = f"Weights from {path}"
     neck = {name: value.numpy() for name, value in own.items() if name.startswith("neck.")}
-    if neck and not any(name.startswith("neck.") for name in arrays):
+    given = any(name.startswith("neck.") for name in arrays)
+    if neck and not given:
         arrays |= neck
         said += f"; the layers behind the backbone ({embedder.size}-d) start anew"
+    if given and not neck:
+        said += "; its layers behind the backbone are left out"
+    _refuse_deeper(set(own), arrays, path)
     put_arrays(embedder, arrays, str(path))
     return said + "."
+
+
+def _refuse_deeper(own: set[str], arrays: Arrays, path: str | Path) -> None:
+    """A ResNet34 holds all that a ResNet18 asks for, of the same shapes, and would pass for one."""
+    extra = sorted(name for name in arrays if name.startswith("backbone.") and name not in own)
+    extra = [name for name in extra if not name.startswith("backbone.fc.")]  # the classifier of paddle.vision
+    if extra:
+        raise UserError(f"{path} are weights of another model: it also has {extra[0]}. Name their model by --model.")
 
 
 def read_arrays(path: str | Path) -> Arrays:
@@ -38,22 +54,41 @@ def read_arrays(path: str | Path) -> Arrays:
     raise UserError(f"Can't read the weights {path}: the name must end in .safetensors or .pdparams.")
 
 
-def imagenet_file(model: str) -> Path:
-    """The file of Paddle's ImageNet weights for this model, downloaded once where there is a network."""
-    from paddle.utils.download import get_weights_path_from_url
+def imagenet_file(model: str, timeout: float = 20.0) -> Path:
+    """The file of Paddle's ImageNet weights for this model, downloaded once where there is a network.
+
+    It lies where Paddle keeps its own. timeout: seconds without a byte (Paddle's downloader waits for ever).
+    """
+    from paddle.utils.download import WEIGHTS_HOME
     from paddle.vision.models.resnet import model_urls
 
     if model.lower() not in model_urls:
         raise UserError(f"There are no ImageNet weights for {model}; there are for {', '.join(sorted(model_urls))}.")
     url, checksum = model_urls[model.lower()]
+    place: Path = Path(str(WEIGHTS_HOME)) / str(url).rsplit("/", 1)[1]
+    if place.is_file() and _md5(place.read_bytes()) == checksum:
+        return place
+    print(f"Downloading {url} to {place}", flush=True)
     try:
-        return Path(get_weights_path_from_url(url, checksum))
-    except Exception as error:  # whatever the network or the disk did
-        reason = one_line(error).split(" Retry ")[0][:160]
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            content = answer.read()
+        if _md5(content) != checksum:
+            raise ValueError("what came is not that file")
+    except (OSError, ValueError, HTTPException) as error:
+        said = error.reason if isinstance(error, URLError) else error
+        reason = one_line(said) if isinstance(said, Exception) else said
+        if isinstance(error, HTTPError):
+            error.close()
         raise UserError(
             f"The ImageNet weights of {model} could not be downloaded from {url}: {reason}. "
             "Fetch that file elsewhere and give its path as --pretrained_model."
         ) from error
+    atomic_write(place, content)
+    return place
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 _PARTS = {"scale": "weight", "offset": "bias", "mean": "_mean", "variance": "_variance"}

@@ -87,26 +87,34 @@ class TestTransform:
 class TrainTransform:
     """picture (h, w, 3), rng -> (H, W, C): a random area crop, a flip, colour jitter; all drawn from `rng`.
 
-    min_crop_area in (0, 1]: the crop has an area in [min_crop_area, 1] of the picture and 3/4..4/3 of the aspect H x W
-    asks for (Szegedy et al., arXiv 1409.4842, section 6); at 1 the picture is taken as TestTransform takes it.
+    min_crop_area in (0, 1]: the crop has an area in [min_crop_area, 1] of the picture and an aspect in 1/a..a, a =
+    max_crop_aspect >= 1, of that of H x W (Szegedy et al., arXiv 1409.4842, section 6: 0.08 and 4/3). a = 1 squeezes
+    nothing, as faces want it. At min_crop_area 1 the picture is taken as TestTransform takes it.
     flip: half of the pictures are mirrored.
     color_jitter j in [0, 1]: brightness, contrast and saturation are each multiplied by a number in 1 - j .. 1 + j.
     """
 
     def __init__(
-        self, spec: PictureSpec, min_crop_area: float = 0.08, flip: bool = True, color_jitter: float = 0.0
+        self,
+        spec: PictureSpec,
+        min_crop_area: float = 0.08,
+        flip: bool = True,
+        color_jitter: float = 0.0,
+        max_crop_aspect: float = 4 / 3,
     ) -> None:
         check_range("min_crop_area", min_crop_area, high=1, above=0)
+        check_range("max_crop_aspect", max_crop_aspect, 1)
         check_range("color_jitter", color_jitter, 0, 1)
         self.spec = spec
         self.min_crop_area = min_crop_area
         self.flip = flip
         self.color_jitter = color_jitter
+        self.max_crop_aspect = max_crop_aspect
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
         size = self.spec.shape[1:]
         if self.min_crop_area < 1:
-            picture = _random_crop(picture, size, self.min_crop_area, rng)
+            picture = _random_crop(picture, size, self.min_crop_area, self.max_crop_aspect, rng)
         else:
             picture = _centre(picture, size, self.spec.test_crop)
         if self.flip and rng.random() < 0.5:
@@ -151,11 +159,13 @@ def _trim(picture: Picture, aspect: float) -> Picture:
     return picture[top : top + high, left : left + wide]
 
 
-def _random_crop(picture: Picture, size: tuple[int, ...], least: float, rng: np.random.Generator) -> Picture:
+def _random_crop(
+    picture: Picture, size: tuple[int, ...], least: float, squeeze: float, rng: np.random.Generator
+) -> Picture:
     h, w = picture.shape[:2]
     for _ in range(10):
         area = rng.uniform(least, 1) * h * w
-        aspect = size[1] / size[0] * math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        aspect = size[1] / size[0] * math.exp(rng.uniform(-math.log(squeeze), math.log(squeeze)))
         wide, high = max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
         if wide <= w and high <= h:
             top, left = int(rng.integers(h - high + 1)), int(rng.integers(w - wide + 1))

@@ -12,7 +12,7 @@ from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 
 AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
-AUGMENTATION = ("min_crop_area", "flip", "color_jitter")
+AUGMENTATION = ("min_crop_area", "max_crop_aspect", "flip", "color_jitter")
 
 
 def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:

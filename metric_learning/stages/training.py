@@ -154,7 +154,7 @@ def _batches(stage: Stage) -> Iterator[Batch]:
     return train_batches(
         stage.splits.train,
         stage.parts.sampler,
-        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter),
+        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter, config.max_crop_aspect),
         picture,
         seed=config.seed,
         start_step=stage.state.step,

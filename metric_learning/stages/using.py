@@ -26,6 +26,8 @@ def infer(config: InferOptions) -> None:
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
     output = Path(config.output) if config.output else (run.folder if run else Path()) / "embeddings.npz"
+    if output.suffix != ".npz":
+        output = output.with_name(output.name + ".npz")
     if config.pair:
         _pair(config.pair, predictor, reader)
     elif config.query:
@@ -59,8 +61,6 @@ def _embed(
     bad = BadPictures(len(paths), config.max_bad_pictures)
     stat = file.stat()
     model = {"weights": str(file), "size": stat.st_size, "time": stat.st_mtime_ns, **embedder.spec.to_dict()}
-    if output.suffix != ".npz":
-        output = output.with_name(output.name + ".npz")
     count, left_out = embed_to_file(predictor, paths, reader, bad, output, model)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")

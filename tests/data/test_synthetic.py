@@ -98,6 +98,7 @@ def test_extreme_poses_are_drawn_too():
     wild = Nuisance(yaw=40, pitch=40, roll=60, shift=60, scale=0.8, occlusion_chance=1.0, hat_chance=1.0)
     for picture in range(30):
         assert draw_face(1, GROUPS[picture % 4], picture, picture, wild).shape == (112, 112, 3)
+    draw_face(1, "Caucasian", 12, 1, wild)  # a sliver of the face at the picture's edge
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def draw_cap(c: Canvas, t: Traits, s: Shot, p: Palette) -> None:
     top, side, end = _sizes(t, s)
     w, low = t["face_width"] + side, min(max(end, -0.05), 0.3)
     line = _hairline(t, s, low)
-    if top < 0.06 and t["hair_length"] < 0.2:  # shaved: the skin shines through
+    if t["hair_top"] < 0.06 and t["hair_length"] < 0.2:  # shaved: the skin shines through
         shape = np.concatenate([line, _crown(0.97 * t["face_width"], -0.04, 0.0, low)[::-1]])
         c.wash(shape, p.hair, 0.72, blur=1.0, depth=np.concatenate([_rooted(line), np.zeros(len(line))]))
         return

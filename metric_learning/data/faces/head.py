@@ -118,13 +118,15 @@ def draw_skin(c: Canvas, t: Traits, s: Shot, p: Palette) -> None:
     mask, box = c.mask(outline, depth)
     if mask is None:
         return
-    small = cv2.resize(cv2.copyMakeBorder(mask, 32, 32, 32, 32, cv2.BORDER_CONSTANT), None, fx=0.25, fy=0.25)
+    high, wide = mask.shape
+    padded = cv2.copyMakeBorder(mask, 32, 32, 32, 32, cv2.BORDER_CONSTANT)
+    small = cv2.resize(padded, (wide // 4 + 17, high // 4 + 17))  # 8 more on each side, and never empty between them
     soft = soften(small, 6.0).astype(np.float32) / 255
     dx, dy = soft[8:-8, 9:-7] - soft[8:-8, 7:-9], soft[9:-7, 8:-8] - soft[7:-9, 8:-8]
     shading = 0.78 + 0.22 * soft[8:-8, 8:-8] + 2.1 * (s.light[0] * dx + s.light[1] * dy)
     skin = np.clip(shading, 0.55, 1.2)[:, :, None] * p.skin.astype(np.float32)
     tint = np.minimum(skin, 255).astype(np.uint8)
-    c.put(cv2.resize(tint, mask.shape[::-1]), mask, box)
+    c.put(cv2.resize(tint, (wide, high)), mask, box)
 
 
 def draw_marks(c: Canvas, t: Traits, p: Palette) -> None:
