@@ -141,7 +141,7 @@ class State:
         """Take everything from a checkpoint of the same config."""
         arrays, metadata = read_tensors(path)
         saved = metadata.get("state")
-        if not isinstance(saved, dict):
+        if not (isinstance(saved, dict) and {"step", "best"} <= saved.keys()):
             raise UserError(
                 f"{path} holds weights but no training state. Give it as --pretrained_model, or name a checkpoint."
             )
@@ -192,6 +192,8 @@ def _restore_optimizer(optimizer: paddle.optimizer.Optimizer, arrays: dict[str, 
     state: dict[str, Any] = {}
     for name, value in arrays.items():
         place, _, kind = name.partition(".")
+        if int(place) >= len(optimizer._parameter_list):
+            raise UserError(f"The checkpoint's optimizer has other parameters than this run's ({name}).")
         state[f"{optimizer._parameter_list[int(place)].name}_{kind}"] = paddle.to_tensor(value)
     if state:
         optimizer.set_state_dict(state)

@@ -1,8 +1,12 @@
 """From a command line to a stage: what every script calls."""
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
@@ -18,6 +22,8 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
 
     The exit status: 0; 2 for what the user can mend; 130 after Ctrl-C; 141 where nobody reads the output any more.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
     try:
         config = parse(kind, arguments)
         runtime.prepare(config.threads, getattr(config, "onednn", True))  # True: the inference engine chats otherwise
@@ -28,7 +34,8 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     except MemoryError:
         return _refuse(kind, "out of memory. Use smaller batches, pictures or networks.")
     except KeyboardInterrupt as stop:
-        print(f"{kind.command}.py: interrupted. {stop}".rstrip(), file=sys.stderr)
+        said = str(stop) if "\n" not in str(stop) else ""  # Paddle's tracing writes pages into it
+        print(f"{kind.command}.py: interrupted. {said}".rstrip(), file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
@@ -48,9 +55,28 @@ def _stages() -> ModuleType:
     before = sys.stderr
     sys.stderr = _Without(before, ("WARNING: OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY"))
     try:
-        return importlib.import_module("metric_learning.stages")
+        with _interrupt_later():
+            return importlib.import_module("metric_learning.stages")
+    except ImportError as error:
+        raise UserError(f"Can't be imported: {error}. Install as the README says.") from error
     finally:
         sys.stderr = before
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """A Ctrl-C inside takes effect at the end: Paddle's import would make pages of it."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 class _Without:

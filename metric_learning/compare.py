@@ -105,7 +105,7 @@ def _write_part(part: Path, kept: NDArray[np.int64], embeddings: NDArray[np.floa
 def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[str, object]]:
     """(embeddings (N, D), paths, what is known of the model) from a file of `embed_to_file`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # by itself it leaks a bad file
             return file["embeddings"], [str(name) for name in file["paths"]], json.loads(str(file["model"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error

@@ -92,6 +92,10 @@ def verify_pairs(
     row = {paths[index]: place for place, index in enumerate(kept)}
     usable = np.array([a in row and b in row for a, b in zip(pairs.a, pairs.b, strict=True)])
     left = np.flatnonzero(usable)
+    if not len(left):
+        raise UserError(
+            f"None of the {len(usable)} pairs has two pictures that can be read. Check --pairs and --data_dir."
+        )
     scores = scores_of_pairs(embeddings, [row[pairs.a[i]] for i in left], [row[pairs.b[i]] for i in left])
     same, groups = pairs.same[left], np.array(pairs.groups)[left]
     by_group = {

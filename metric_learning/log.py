@@ -1,5 +1,6 @@
 """What a run says: to the terminal, to its log.txt, to VisualDL."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ class RunLog:
         from visualdl import LogWriter
 
         try:
-            self._file = open(folder / "log.txt", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self._file = open(folder / "log.txt", "a", encoding="utf-8", errors="surrogateescape", buffering=1)  # noqa: SIM115
             self._writer = LogWriter(logdir=str(folder / "visualdl"))
         except OSError as error:
             raise UserError(f"Can't write the log in {folder}: {error.strerror}.") from error
@@ -27,12 +28,18 @@ class RunLog:
     def say(self, text: str) -> None:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-        self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        except OSError as error:
+            raise UserError(f"Can't write {self._file.name}: {error.strerror}. Free some space and resume.") from error
 
     def record(self, lines: Iterable[str]) -> None:
         """Put into log.txt what was printed before there was one."""
         for line in lines:
-            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            self._write(line)
 
     def scalars(self, tag: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -44,7 +51,9 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, UserError):
-            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {error}\n")
-        self._writer.close()
-        self._file.close()
+        with contextlib.suppress(OSError, UserError):  # of a full disk has been told already
+            if isinstance(error, UserError):
+                self._write(f"stopped: {error}")
+        for file in (self._writer, self._file):
+            with contextlib.suppress(OSError):
+                file.close()

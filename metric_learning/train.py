@@ -1,6 +1,7 @@
 """The only training loop. It is given step_loss(batch) and evaluate(), and knows no loss and no model by name."""
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -63,9 +64,10 @@ def fit(
             last = state.step == plan.total
             if state.step % plan.test == 0 or last:
                 _judge(state, run, log, evaluate)
-            if state.step % plan.save == 0 or last or interrupted():
+            stop = interrupted()  # asked once: what is said to be saved is saved, whenever the signal comes
+            if state.step % plan.save == 0 or last or stop:
                 state.save(run, plan.keep)
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
 
 
@@ -178,7 +180,8 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         if marked:
             raise KeyboardInterrupt
         marked = True
-        print("\nStopping after this step; once more to stop at once.", file=sys.stderr, flush=True)
+        # Not print: the signal may come in the middle of one, and streams can't be entered twice.
+        os.write(2, b"\nStopping after this step; once more to stop at once.\n")
 
     before = {number: signal.signal(number, mark) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,7 +11,9 @@ from metric_learning import config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = {kind.command: kind for kind in (config.ElemOptions, config.PairOptions, config.EvalOptions, config.InferOptions)}
+COMMANDS = {
+    kind.command: kind for kind in (config.ElemOptions, config.PairOptions, config.EvalOptions, config.InferOptions)
+}
 
 
 def bounds(name: str, operator: str) -> dict[str, str]:

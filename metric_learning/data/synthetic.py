@@ -125,7 +125,9 @@ def _write_all(folder: str, wanted: dict[str, Any], progress: bool) -> None:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # pictures this small only wait for more
     try:
-        with tqdm(total=len(people) * pictures, desc="Drawing the demo faces", disable=not progress) as bar:
+        with tqdm(
+            total=len(people) * pictures, desc="Drawing the demo faces", disable=None if progress else True
+        ) as bar:
             for group, identity in people:
                 home = os.path.join(folder, group, f"{group}_{identity:0{width}d}")
                 os.makedirs(home)

@@ -1,13 +1,13 @@
 """eval: what an embedding is worth on pictures that it was not trained on."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from metric_learning import runtime
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
-from metric_learning.config import EvalOptions, fars_of
+from metric_learning.config import EvalOptions, UseOptions, fars_of
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.splits import Splits
@@ -18,12 +18,16 @@ from metric_learning.extract import Reader
 from metric_learning.report import Report
 from metric_learning.stages import setup
 
+AnyUse = TypeVar("AnyUse", bound=UseOptions)
+
 
 def eval(config: EvalOptions) -> None:
     """Print the table, write json and plot beside it."""
     file, run = setup.find_weights(config)
     runtime.select_device(config.use_gpu)
     embedder = setup.load_embedder(file, config, print)
+    output = setup.output_file(config.output, run, "eval.json")
+    setup.check_writable(output.parent, "--output")
     config = setup.with_data_of(config, run, print)
     own = run is not None and setup.same_data(config, run)
     picture = embedder.spec.picture
@@ -33,27 +37,27 @@ def eval(config: EvalOptions) -> None:
     if config.pairs:
         report, bad = _over_list(config, embedder, predictor, reader, file, fars)
     else:
-        pictures, split = choose(config, setup.load_data(_all_as_test(config, own), print), own)
-        if run is not None and own and split == "test":
+        pictures, split = choose(config.split, setup.load_data(all_as_test(config, own), print))
+        if run is not None and split in ("test", "all"):
             setup.report_overlap(pictures, run, print)
         bad = BadPictures(len(pictures), config.max_bad_pictures)
         found = embed_set(predictor, pictures, reader, bad)
         pairs = verification(found, fars) if found.groups is not None or len(np.unique(found.labels)) > 1 else None
         report = Report(setup.about(config, embedder, pictures, split, file, predictor.way), retrieval(found), pairs)
     print(f"\n{report.text()}")
-    _write(report, config.output, run)
+    _write(report, output)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
 
 
-def _all_as_test(config: EvalOptions, own: bool) -> EvalOptions:
+def all_as_test(config: AnyUse, own: bool) -> AnyUse:
     """Of data that the weights were not trained on no classes are set aside, unless that is asked for."""
     return config if own else config.with_defaults(test_classes=0.0, val_classes=0.0)
 
 
-def choose(config: EvalOptions, splits: Splits, own: bool) -> tuple[PictureSet, str]:
-    """The pictures to measure: those of --split; by default the test's, or all where there is no test."""
-    split = config.split or ("test" if len(splits.test) else "all")
+def choose(split: str | None, splits: Splits) -> tuple[PictureSet, str]:
+    """The pictures of a split, and its name; by default the test's, or all where there is no test."""
+    split = split or ("test" if len(splits.test) else "all")
     if split == "all":
         parts = [splits.train, splits.val, splits.test]
         return joined(parts), "all"
@@ -92,10 +96,7 @@ def _over_list(
     return Report(about, None, result, pairs=f"the {len(pairs.a):,} pairs of {config.pairs}"), bad
 
 
-def _write(report: Report, output: str | None, run: Run | None) -> None:
-    place = Path(output) if output else (run.folder if run else Path()) / "eval.json"
-    if place.suffix != ".json":
-        place = place.with_name(place.name + ".json")
+def _write(report: Report, place: Path) -> None:
     report.write_json(place)
     plot = place.with_suffix(".png")
     drawn = report.write_plot(plot)

@@ -46,6 +46,11 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         easy_margin=config.arc_easy_margin,
         focal_gamma=config.focal_gamma,
     )
+    if config.train_batch_size > len(train):
+        notes.append(
+            f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
+            "each comes more than once in a batch, augmented anew."
+        )
     return Parts(loss, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
 
 
@@ -62,6 +67,12 @@ def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
     if config.rows_given:
         rows = TripletSampler if config.loss_name == "triplet" else QuadrupletSampler
         return Parts(loss, rows(train.labels, config.train_batch_size, config.seed), notes)
+    if config.train_batch_size < 2 * config.samples_each_class:
+        raise UserError(
+            f"--train_batch_size={config.train_batch_size} with --samples_each_class={config.samples_each_class} holds "
+            "a single class, so no pair of different ones to learn from. Make it at least "
+            f"{2 * config.samples_each_class}."
+        )
     sampler = ClassSampler(train.labels, config.train_batch_size, config.samples_each_class, config.seed)
     if sampler.left_out:
         notes.append(

@@ -1,6 +1,7 @@
 """What more than one command needs: the data, the weights that were asked for, what a report says about itself."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,43 @@ def report_duplicates(splits: Splits, say: Say) -> None:
         say(f"WARNING: {len(found)} pictures of the test are exact copies of training pictures, e.g. {some}")
 
 
-def report_overlap(test: PictureSet, run: Run, say: Say) -> None:
-    """The weights' own training classes among the test classes: the figures are not those of unseen classes then."""
-    seen = set(run.classes().get("train", [])) | set(run.classes().get("val", []))
-    overlap = sorted(seen & set(test.classes))
+def report_overlap(measured: PictureSet, run: Run, say: Say) -> bool:
+    """Warn where classes to be measured were trained on in `run`: the figures are not those of unseen classes then.
+
+    Classes are known by their names, also where the data has been moved since. True if there are any.
+    """
+    classes = run.classes()
+    overlap = sorted((set(classes.get("train", [])) | set(classes.get("val", []))) & set(measured.classes))
     if overlap:
         say(
-            f"WARNING: {len(overlap)} of the {len(test.classes)} test classes were trained on in {run.folder} "
-            f"({', '.join(overlap[:3])}{', ...' if len(overlap) > 3 else ''}); these are not figures of unseen classes."
+            f"WARNING: {len(overlap)} of the {len(measured.classes)} classes to be measured are named like classes "
+            f"that {run.folder} was trained on ({', '.join(overlap[:3])}{', ...' if len(overlap) > 3 else ''}). "
+            "If they are the same, these are not figures of unseen classes."
         )
+    return bool(overlap)
+
+
+# ---- places to write to
+
+
+def output_file(typed: str | None, run: Run | None, name: str) -> Path:
+    """Where a result goes: the typed file, `name` in the typed folder, or in the run's folder (else here)."""
+    place = Path(typed) if typed else (run.folder if run else Path()) / name
+    if place.is_dir():
+        place = place / name
+    if place.suffix != Path(name).suffix:
+        place = place.with_name(place.name + Path(name).suffix)
+    return place
+
+
+def check_writable(folder: str | Path, option: str) -> None:
+    """Make the folder, and a file in it that is gone at once, so that hours of computing are not for nothing."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"Can't write to {folder}: {error.strerror}. Choose another {option}.") from error
 
 
 # ---- weights
@@ -116,6 +145,8 @@ def load_embedder(file: Path, config: UseOptions, say: Say) -> Embedder:
         raise UserError(
             f"{file} does not say what network it is for. Name it by --model (and --embedding_size, --image_shape)."
         )
+    if known and config.image_shape is not None:
+        check_channels(file, known, config.image_shape)
     spec = _typed_over(known or EmbedderSpec(str(config.model), 0, PictureSpec()), config)
     if known and (spec.model, spec.embedding_size) != (known.model, known.embedding_size):
         raise UserError(
@@ -128,6 +159,12 @@ def load_embedder(file: Path, config: UseOptions, say: Say) -> Embedder:
     channels, height, width = spec.picture.shape
     say(f"Weights: {file} ({spec.model}, {embedder.size}-d, {channels}x{height}x{width} {spec.picture.color_order})")
     return embedder
+
+
+def check_channels(file: Path, known: EmbedderSpec, image_shape: str) -> None:
+    """The sides of the pictures are free; how many channels the first convolution takes is not."""
+    if shape_of(image_shape)[0] != known.picture.shape[0]:
+        raise UserError(f"{file} takes {known.picture.shape[0]} channels, not --image_shape={image_shape}.")
 
 
 def _typed_over(spec: EmbedderSpec, config: UseOptions) -> EmbedderSpec:

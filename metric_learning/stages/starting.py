@@ -53,12 +53,14 @@ def _like_the_weights(config: AnyTrain) -> AnyTrain:
     """The network that the weights are of, and the pictures that it takes, unless typed otherwise."""
     weights = weights_of(config)
     spec = saved_spec(weights) if weights else None
-    if spec is None:
+    if spec is None or weights is None:
         return config
     if "model" in config.typed and config.model != spec.model:
         raise UserError(
             f"{weights} holds a {spec.model}, not --model={config.model}. Leave --model out, or name other weights."
         )
+    if "image_shape" in config.typed:
+        setup.check_channels(weights, spec, config.image_shape)
     return config.with_defaults(**setup.options_of(spec))
 
 
@@ -69,6 +71,13 @@ def weights_of(config: TrainOptions) -> Path | None:
     if config.pretrained_model == "imagenet":
         return imagenet_file(config.model)
     return weights_file(str(config.pretrained_model))
+
+
+def starting_run(config: TrainOptions) -> Run | None:
+    """The run that the weights to start from come from, if they come from one (and it is still there)."""
+    if config.pretrained_model in (None, "none", "imagenet"):
+        return None
+    return run_of(str(config.pretrained_model))
 
 
 def initial_weights(config: TrainOptions, embedder: Embedder) -> str:

@@ -17,13 +17,13 @@ from metric_learning.embedder import Embedder
 from metric_learning.engine import Predictor, training_forward
 from metric_learning.evaluate import embed_set, retrieval, verification
 from metric_learning.extract import Reader
-from metric_learning.files import write_json
+from metric_learning.files import read_metadata, write_json
 from metric_learning.log import RunLog
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
 from metric_learning.stages import setup
 from metric_learning.stages.parts import Parts, optimizer, parts
-from metric_learning.stages.starting import initial_weights, resume, start
+from metric_learning.stages.starting import initial_weights, resume, start, starting_run
 from metric_learning.train import Plan, Scores, fit
 from metric_learning.weights import load_weights
 
@@ -71,6 +71,7 @@ class Stage:
     parts: Parts
     state: State
     bad: BadPictures
+    unseen: bool  # whether the test classes took no part in this training nor in that of the weights it starts from
 
 
 def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> None:
@@ -79,6 +80,7 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
     for item in options(type(config)):
         if item.name in config.typed and item.metadata["retired"]:
             say(f"--{item.name} is accepted and has no effect: {item.metadata['retired']}.")
+    setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
     stage = _build(config, checkpoint, say)
     if run is None:
         run = new_run(config.model_save_dir, config.command, getattr(config, "loss_name", ""), config.to_dict())
@@ -94,6 +96,10 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
 def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     splits = setup.load_data(config, say)
     setup.report_duplicates(splits, say)
+    unseen = not set(splits.test.classes) & (set(splits.train.classes) | set(splits.val.classes))
+    before = starting_run(config)
+    if before is not None and setup.report_overlap(splits.test, before, say):
+        unseen = False
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
@@ -104,9 +110,11 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     if checkpoint is not None:
         state.restore(checkpoint)
         say(f"Resumed at step {state.step} from {checkpoint}.")
+        if state.step >= config.total_iter_num:
+            say(f"All of its {config.total_iter_num} steps are done; a higher --total_iter_num goes on.")
     else:
         say(initial_weights(config, embedder))
-    return Stage(config, splits, embedder, made, state, bad)
+    return Stage(config, splits, embedder, made, state, bad, unseen)
 
 
 def _fit(stage: Stage, run: Run, log: RunLog) -> None:
@@ -165,10 +173,10 @@ def _batches(stage: Stage) -> Iterator[Batch]:
 
 
 def _final(stage: Stage, run: Run, log: RunLog) -> None:
-    """The best weights, measured once on the classes that took part in nothing."""
+    """The best weights, measured once on the test classes."""
     config, embedder, test = stage.config, stage.embedder, stage.splits.test
     load_weights(embedder, run.best)
-    log.say(f"Best weights: {run.best}")
+    log.say(_chosen(stage, run))
     if len(test):
         picture = embedder.spec.picture
         predictor = Predictor(embedder, picture.shape, config.precision)
@@ -176,6 +184,16 @@ def _final(stage: Stage, run: Run, log: RunLog) -> None:
         about = setup.about(config, embedder, test, "test", run.best, predictor.way) | {"seed": config.seed}
         report = Report(about, retrieval(found), verification(found, FARS) if found.groups is not None else None)
         report.write_json(run.results)
-        log.say(f"\nTest classes, none of them seen in training:\n{report.text()}")
+        log.say(f"\nTest classes{', none of them seen in training' if stage.unseen else ''}:\n{report.text()}")
+        log.say(f"Written: {run.results}")
     for line in stage.bad.lines():
         log.say(f"Left out, can't be read: {line}")
+
+
+def _chosen(stage: Stage, run: Run) -> str:
+    """Which weights the run ends with: the best on the validation classes; the newest where there are none."""
+    step = read_metadata(run.best)["about"]["step"]
+    if not len(stage.splits.val):
+        return f"Weights of step {step}, the last (there are no validation classes to choose by): {run.best}"
+    worse = "; no later ones were better, so the training has not helped" if step == 0 else ""
+    return f"Best weights, those of step {step}{worse}: {run.best}"

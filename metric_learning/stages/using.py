@@ -1,20 +1,22 @@
 """infer: embeddings of pictures, the similarity of two, the nearest of many."""
 
-import os
+import shlex
 from pathlib import Path
 
 from metric_learning import runtime
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import compare, embed_to_file, read_embeddings, search, similarity
-from metric_learning.config import EvalOptions, InferOptions
+from metric_learning.config import InferOptions
+from metric_learning.data.lists import read_csv
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.pictures import PictureError, read_picture
 from metric_learning.data.walk import pictures_below
 from metric_learning.embedder import Embedder
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.stages import setup
-from metric_learning.stages.measuring import choose
+from metric_learning.stages.measuring import all_as_test, choose
 
 
 def infer(config: InferOptions) -> None:
@@ -25,27 +27,37 @@ def infer(config: InferOptions) -> None:
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
-    output = Path(config.output) if config.output else (run.folder if run else Path()) / "embeddings.npz"
-    if output.suffix != ".npz":
-        output = output.with_name(output.name + ".npz")
     if config.pair:
         _pair(config.pair, predictor, reader)
-    elif config.query:
+        return
+    output = setup.output_file(config.output, run, "embeddings.npz")
+    if config.query:
         _query(config, config.query, predictor, reader, output)
     else:
+        setup.check_writable(output.parent, "--output")
         _embed(config, embedder, predictor, reader, file, run, output)
 
 
 def _pair(pair: list[str], predictor: Predictor, reader: Reader) -> None:
+    for path in pair:
+        _check_picture(path)
     cosine = compare(predictor, pair[0], pair[1], reader)
     print(f"similarity {similarity(cosine):.4f} (0..1, uncalibrated: (1 + cosine) / 2; cosine {cosine:.4f})")
 
 
 def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reader, output: Path) -> None:
+    _check_picture(query)
     embeddings, paths, _ = read_embeddings(output)
     cosines, rows = search(predictor, query, embeddings, reader, config.top_k)
     for place, (cosine, row) in enumerate(zip(cosines, rows, strict=True), start=1):
         print(f"{place:3d}  similarity {similarity(float(cosine)):.4f}  {paths[row]}")
+
+
+def _check_picture(path: str) -> None:
+    try:
+        read_picture(path)
+    except PictureError as error:
+        raise UserError(f"Can't read the picture {error}.") from error
 
 
 def _embed(
@@ -66,25 +78,34 @@ def _embed(
         print(f"Left out, can't be read: {line}")
     print(f"{count:,} embeddings of {embedder.size} numbers each ({left_out} pictures left out), {predictor.way}")
     print(f"Written: {output} (embeddings, paths, model)")
-    print(
-        f"Next: python infer.py --pair {paths[0]} {paths[-1]}  |  python infer.py --query {paths[0]} --output={output}"
-    )
+    typed = ("pretrained_model", "checkpoint", "model_save_dir")
+    same = "".join(f" --{name}={shlex.quote(getattr(config, name))}" for name in typed if name in config.typed)
+    a, b = shlex.quote(paths[0]), shlex.quote(paths[-1])
+    print(f"Next: python infer.py{same} --pair {a} {b}")
+    print(f"      python infer.py{same} --query {a} --output={shlex.quote(str(output))}")
 
 
 def _pictures(config: InferOptions, run: Run | None) -> list[str]:
-    """The pictures of --input: a folder, a list, one picture; without it the test pictures of the data."""
+    """The pictures of --input: a folder, a list, one picture; else the test's of the run's data, all of other data."""
     if config.input is None:
         config = setup.with_data_of(config, run, print)
-        return choose(EvalOptions(), setup.load_data(config, print), own=True)[0].paths
+        own = run is not None and setup.same_data(config, run)
+        return choose(None, setup.load_data(all_as_test(config, own), print))[0].paths
     place = Path(config.input)
     if place.is_dir():
         return [str(place.joinpath(*names)) for names in pictures_below(place)]
     if not place.is_file():
         raise UserError(f"--input={place}: no such file or folder.")
-    if place.suffix.lower() not in (".txt", ".lst", ".list", ".csv"):
-        return [str(place)]
-    lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
-    listed = [line if os.path.isabs(line) else str(place.parent / line) for line in lines if line]
+    if place.suffix.lower() == ".csv":
+        return [sample.path for samples in read_csv(place).values() for sample in samples]
+    if place.suffix.lower() not in (".txt", ".lst", ".list"):
+        _check_picture(config.input)
+        return [config.input]
+    try:
+        lines = place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise UserError(f"Can't read --input={place}: {error.strerror}.") from error
+    listed = [str(place.parent / line.strip()) for line in lines if line.strip()]
     if not listed:
         raise UserError(f"--input={place}: the list is empty; it takes one path a line.")
     return listed
