@@ -49,6 +49,13 @@ class Run:
             raise UserError(f"{self.folder / 'config.json'} is not the config of a run.")
         return saved
 
+    def rewrite_config(self, config: dict[str, Any]) -> None:
+        """Note what a resumed run has changed. The run stays as old as it is: `newest_run` goes by that."""
+        path = self.folder / "config.json"
+        status = path.stat()
+        write_json(path, config)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
     def classes(self) -> dict[str, list[str]]:
         """The class names of train, val and test; empty where the run did not get that far."""
         path = self.folder / "classes.json"
@@ -78,11 +85,18 @@ def new_run(save_dir: str, command: str, loss: str, config: dict[str, Any]) -> R
 
 
 def newest_run(save_dir: str, stage: str | None = None) -> Run | None:
-    """The run in `save_dir` that was started last and has weights; of one stage ('elem', 'pair') or of any."""
+    """The run in `save_dir` that was started last and has weights; of one stage ('elem', 'pair') or of any.
+
+    One with a checkpoint goes before one without: that was stopped before it had learnt anything.
+    """
     runs = [Run(path.parent) for path in Path(save_dir).glob("*/config.json")]
-    runs = [run for run in runs if (run.best.exists() or run.latest.exists())]
+    runs = [run for run in runs if run.best.exists() or run.latest.exists()]
     runs = [run for run in runs if stage is None or run.folder.name.startswith(f"{stage}-")]
-    return max(runs, key=lambda run: (run.folder / "config.json").stat().st_mtime_ns, default=None)
+
+    def age(run: Run) -> tuple[bool, int]:
+        return run.latest.exists(), (run.folder / "config.json").stat().st_mtime_ns
+
+    return max(runs, key=age, default=None)
 
 
 def run_of(path: str | Path) -> Run | None:

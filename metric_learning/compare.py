@@ -53,13 +53,17 @@ def embed_to_file(
     _make(folder, key)
     starts = range(0, len(paths), CHUNK)
     quiet = Reader(reader.spec, reader.batch_size, reader.workers, reader.flip_test, quiet=True)
-    with tqdm(total=len(paths), unit="picture", desc="Embedding", disable=None) as bar:
-        for start in starts:
-            part = folder / f"{start:012d}.npz"
-            chunk = list(paths[start : start + CHUNK])
-            if not part.is_file():
-                _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
-            bar.update(len(chunk))
+    try:
+        with tqdm(total=len(paths), unit="picture", desc="Embedding", disable=None) as bar:
+            for start in starts:
+                part = folder / f"{start:012d}.npz"
+                chunk = list(paths[start : start + CHUNK])
+                if not part.is_file():
+                    _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
+                bar.update(len(chunk))
+    finally:
+        if not any(folder.glob("*.npz")):  # nothing to go on from
+            shutil.rmtree(folder)
     kept, rows = [], []
     for start in starts:
         with np.load(folder / f"{start:012d}.npz", allow_pickle=False) as part:

@@ -1,6 +1,7 @@
 """The fast ways through a network: oneDNN convolutions to train on a CPU with, the inference engine to embed with."""
 
 import contextlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,12 +12,15 @@ import paddle
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
+from metric_learning.checks import UserError
+from metric_learning.files import one_line
 from metric_learning.runtime import cpu_flags, math_threads, onednn_works
 
 Forward = Callable[[Tensor], Tensor]
 Embed = Callable[[np.ndarray], np.ndarray]
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+_PROGRAM_ROOM = 2**30  # bytes: with more free than this, an error of Paddle's is not one of space
 _AGREEMENT = 1e-3  # bfloat16 is taken where its cosines to float32 differ from 1 by less than this
 
 
@@ -118,9 +122,23 @@ def _evaluating(net: nn.Layer) -> Iterator[None]:
             net.train()
 
 
+@contextlib.contextmanager
+def _room_for_programs() -> Iterator[None]:
+    """The network goes to the inference engine through a temporary folder; say so where that has no room."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if shutil.disk_usage(tempfile.gettempdir()).free > _PROGRAM_ROOM and not isinstance(error, OSError):
+            raise
+        raise UserError(
+            f"Can't write the network for the inference engine to {tempfile.gettempdir()}: {one_line(error)[:160]}. "
+            "Free some space there, or name another folder by TMPDIR."
+        ) from error
+
+
 def _inference(net: nn.Layer, shape: tuple[int, int, int], bfloat16: bool) -> Embed:
     threads = math_threads()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with _room_for_programs(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _evaluating(net):
             paddle.jit.save(net, f"{folder}/net", [InputSpec([None, *shape], "float32", "images")])

@@ -56,9 +56,8 @@ class PairList:
 
 
 def read_pairs(path: str, root: str | None) -> PairList:
-    """A csv with the header a,b,same[,group]; paths relative to `root`, else to the csv. same is 1 or 0."""
+    """A csv with the header a,b,same[,group]; paths relative to the csv, or else to `root`. same is 1 or 0."""
     where = Path(path)
-    base = Path(root) if root else where.parent
     a, b, same, groups = [], [], [], []
     try:
         with open(where, newline="", encoding="utf-8-sig") as file:
@@ -72,8 +71,8 @@ def read_pairs(path: str, root: str | None) -> PairList:
                     raise UserError(
                         f"{path}:{rows.line_num}: a pair needs two pictures and same=0 or 1; got {dict(row)}."
                     )
-                a.append(str(base / row["a"]))
-                b.append(str(base / row["b"]))
+                a.append(_beside(where, root, row["a"]))
+                b.append(_beside(where, root, row["b"]))
                 same.append(row["same"] == "1")
                 groups.append(row.get("group") or "all")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -81,6 +80,12 @@ def read_pairs(path: str, root: str | None) -> PairList:
     if not a:
         raise UserError(f"{path} lists no pairs.")
     return PairList(a, b, np.array(same), groups)
+
+
+def _beside(where: Path, root: str | None, name: str) -> str:
+    """The picture beside the csv if there is one, else below `root`."""
+    near = where.parent / name
+    return str(near if root is None or near.exists() else Path(root) / name)
 
 
 def verify_pairs(

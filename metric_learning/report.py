@@ -58,7 +58,7 @@ class Report:
     def write_json(self, path: str | Path) -> None:
         """Write `to_dict` to path, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        atomic_write(path, (text + "\n").encode())
+        atomic_write(path, text + "\n")
 
     def write_plot(self, path: str | Path) -> bool:
         """Write the verification plot as a PNG; False, and no file, where no group has both kinds of pairs."""

@@ -83,7 +83,8 @@ def select_device(use_gpu: bool) -> str:
 
     reason = ""
     if use_gpu and not paddle.is_compiled_with_cuda():
-        reason = f"{paddle_version()[0]} is a CPU build; for a GPU: pip install paddlepaddle-gpu"
+        build = paddle_version()[0]
+        reason = f"{build} is a CPU build; to get one: pip uninstall paddlepaddle && pip install paddlepaddle-gpu"
     elif use_gpu and not _gpu_count():
         reason = "Paddle finds no usable GPU; see that nvidia-smi lists one and its driver supports CUDA 11.8 or newer"
     device = "gpu" if use_gpu and not reason else "cpu"

@@ -61,7 +61,7 @@ def test_the_newest_run_is_the_one_started_last_that_has_weights(tmp_path):
     (tmp_path / "no run").mkdir()
     newest = {stage: newest_run(str(tmp_path), stage) for stage in (None, "elem", "pair", "other")}
     names = {stage: run.folder.name if run else None for stage, run in newest.items()}
-    assert names == {None: "pair-a-1", "elem": "elem-b-1", "pair": "pair-a-1", "other": None}
+    assert names == {None: "elem-b-1", "elem": "elem-b-1", "pair": "pair-a-1", "other": None}
 
 
 def test_the_run_of_a_folder_or_of_a_file_in_it(tmp_path):

@@ -99,5 +99,6 @@ def _over_list(
 def _write(report: Report, place: Path) -> None:
     report.write_json(place)
     plot = place.with_suffix(".png")
+    plot.unlink(missing_ok=True)  # an older one must not stand beside newer figures
     drawn = report.write_plot(plot)
     print(f"Written: {place}{f' and {plot}' if drawn else ''}")

@@ -58,9 +58,7 @@ def load_data(config: Options, say: Say) -> Splits:
     folder = config.data_dir
     if folder is None:
         folder = write_demo_faces(DEMO_FOLDER)
-        say(
-            f"No --data_dir: the embedded demo faces in ./{DEMO_FOLDER} (drawings; they say nothing about real people)."
-        )
+        say(f"Demo faces: ./{DEMO_FOLDER}, drawings of nobody; nothing about real people follows from them.")
     splits = load_splits(
         folder,
         config.dataset,

@@ -26,7 +26,9 @@ def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:
     saved = run.config()
     if saved.get("command") != config.command:
         raise UserError(f"{run.folder} is a run of {saved.get('command')}.py; resume it with that script.")
-    return run, checkpoint, resumed(config, saved)
+    config = resumed(config, saved)
+    run.rewrite_config({"command": config.command, **config.to_dict(), "checkpoint": saved.get("checkpoint")})
+    return run, checkpoint, config
 
 
 def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
@@ -39,8 +41,9 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
         config = setup.with_data_of(config, before, say)
     if config.data_dir is None:
         config = config.with_defaults(**config.demo)
-        recipe = ", ".join(f"{name}={getattr(config, name)}" for name in config.demo)
-        say(f"Demo recipe (model, sizes and steps for two cores): {recipe}")
+        shown = ("model", "image_shape", "train_batch_size", "total_iter_num", "lr")
+        recipe = ", ".join(f"{name}={getattr(config, name)}" for name in shown)
+        say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
     config = _like_the_weights(config)
     if before is not None and setup.same_data(config, before):
         saved = before.config()

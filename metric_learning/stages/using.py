@@ -1,5 +1,6 @@
 """infer: embeddings of pictures, the similarity of two, the nearest of many."""
 
+import hashlib
 import shlex
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def infer(config: InferOptions) -> None:
         return
     output = setup.output_file(config.output, run, "embeddings.npz")
     if config.query:
-        _query(config, config.query, predictor, reader, output)
+        _query(config, config.query, predictor, reader, file, output)
     else:
         setup.check_writable(output.parent, "--output")
         _embed(config, embedder, predictor, reader, file, run, output)
@@ -45,9 +46,20 @@ def _pair(pair: list[str], predictor: Predictor, reader: Reader) -> None:
     print(f"similarity {similarity(cosine):.4f} (0..1, uncalibrated: (1 + cosine) / 2; cosine {cosine:.4f})")
 
 
-def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reader, output: Path) -> None:
+def _digest(file: Path) -> str:
+    """What tells weights from others, wherever they lie."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+
+
+def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reader, file: Path, output: Path) -> None:
     _check_picture(query)
-    embeddings, paths, _ = read_embeddings(output)
+    embeddings, paths, model = read_embeddings(output)
+    if model.get("digest") != _digest(file):
+        raise UserError(
+            f"The embeddings {output} were made with other weights ({model.get('weights')}), not {file}. "
+            "Name those by --pretrained_model, or embed again."
+        )
     cosines, rows = search(predictor, query, embeddings, reader, config.top_k)
     for place, (cosine, row) in enumerate(zip(cosines, rows, strict=True), start=1):
         print(f"{place:3d}  similarity {similarity(float(cosine)):.4f}  {paths[row]}")
@@ -71,8 +83,7 @@ def _embed(
 ) -> None:
     paths = _pictures(config, run)
     bad = BadPictures(len(paths), config.max_bad_pictures)
-    stat = file.stat()
-    model = {"weights": str(file), "size": stat.st_size, "time": stat.st_mtime_ns, **embedder.spec.to_dict()}
+    model = {"weights": str(file), "digest": _digest(file), **embedder.spec.to_dict()}
     count, left_out = embed_to_file(predictor, paths, reader, bad, output, model)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
