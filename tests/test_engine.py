@@ -223,7 +223,7 @@ def test_a_network_that_cannot_be_saved_is_left_in_its_mode(monkeypatch):
         raise OSError("no space")
 
     monkeypatch.setattr(paddle.jit, "save", refuse)
-    with pytest.raises(UserError, match="no space.*TMPDIR"):
+    with pytest.raises(UserError, match=r"no space.*TMPDIR"):
         Predictor(net, (3, 32, 32))(images())
     assert net.training and net.backbone.layers[1].training
 
