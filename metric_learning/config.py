@@ -185,8 +185,8 @@ class ElemOptions(TrainOptions):
         "lr": 0.05,
         "lr_strategy": "cosine_decay",
         "warmup_steps": 20,
-        "total_iter_num": 220,
-        "test_iter_step": 55,
+        "total_iter_num": 150,
+        "test_iter_step": 50,
         "arc_scale": 16.0,
         "arc_margin": 0.1,
     }
@@ -222,9 +222,9 @@ class PairOptions(TrainOptions):
         **_DEMO,
         "train_batch_size": 64,
         "samples_each_class": 4,
-        "lr": 0.0003,
+        "lr": 0.001,
         "lr_strategy": "cosine_decay",
-        "total_iter_num": 60,
+        "total_iter_num": 100,
         "test_iter_step": 20,
     }
     purpose: ClassVar[str] = "Stage two: fine-tune an embedding with a loss over pairs of pictures."

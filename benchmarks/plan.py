@@ -1,0 +1,49 @@
+"""What the recipe benchmarks share: the recipes as flag lists, the rows of the table, where a result lies."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+ELEM = ("softmax", "arcmargin")
+PAIR = ("triplet", "quadruplet", "npairs", "eml")
+LOSSES = ELEM + PAIR
+RECIPES: dict[str, Any] = json.loads((HERE / "recipes.json").read_text())
+# Alike for every run; they change the time and the disk that a run takes, not what it learns.
+MACHINE = ["--threads=1", "--num_workers=1", "--use_gpu=False", "--test_batch_size=100"]
+QUIET = ["--save_iter_step=1000000", "--keep=1"]
+
+
+def data_flags(name: str, data: str) -> list[str]:
+    """The data and the network of a recipe; `data` is the folder that holds the data sets."""
+    recipe = RECIPES[name]
+    return [f"--data_dir={Path(data) / recipe['folder']}", *recipe["network"]]
+
+
+def loss_flags(name: str, loss: str, seed: int) -> list[str]:
+    """How a row of the table is trained."""
+    stage = RECIPES[name]["elem" if loss in ELEM else "pair"]
+    return [f"--loss_name={loss}", f"--seed={seed}", *stage["all"], *stage[loss]]
+
+
+def result_file(out: str | Path, side: str, name: str, loss: str, seed: int) -> Path:
+    """The JSON of one run; `side` is 'ours' or 'pml'."""
+    return Path(out) / side / name / f"{loss}-{seed}.json"
+
+
+def write(path: Path, value: dict[str, Any]) -> None:
+    """Whole or not at all: a file that is there is a run that is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    part.replace(path)
+
+
+def chosen(text: str | None, known: tuple[str, ...]) -> list[str]:
+    """'a,b' -> ['a', 'b']; None -> all that are known."""
+    names = text.split(",") if text else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"{unknown[0]} is not one of {', '.join(known)}.")
+    return names

@@ -1,0 +1,73 @@
+"""A small torch twin of our Embedder: ResNet18, then a linear layer and batch normalisation. Same names, same weights.
+
+Not run by itself; pml_twin.py uses it.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# What torch calls the running statistics of a batch normalisation, by Paddle's name.
+STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut (arXiv 1512.03385, figure 2)."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outer)
+        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outer)
+        self.downsample = None
+        if stride != 1 or inner != outer:
+            self.downsample = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet18(nn.Module):
+    """images (B, channels, H, W) -> pooled features (B, 512)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        widths = (64, 64, 128, 256, 512)
+        for i in range(1, 5):
+            first = Block(widths[i - 1], widths[i], 1 if i == 1 else 2)
+            setattr(self, f"layer{i}", nn.Sequential(first, Block(widths[i], widths[i], 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3))
+
+
+class Twin(nn.Module):
+    """images (B, channels, H, W) -> embeddings (B, size), as metric_learning.embedder.Embedder with embedding_norm."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.backbone = ResNet18(channels)
+        self.neck = nn.Sequential(nn.Linear(512, size), nn.BatchNorm1d(size))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.neck(self.backbone(images))
+
+    def copy_from(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over Paddle's weights by name; a name too many or too few is an error. Its linear weights lie turned."""
+        state = {}
+        for name, value in arrays.items():
+            stem, _, last = name.rpartition(".")
+            turned = value.T if name == "neck.0.weight" else value
+            state[f"{stem}.{STATISTICS.get(last, last)}"] = torch.from_numpy(np.array(turned, order="C"))
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        left = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if left or unexpected:
+            raise SystemExit(f"Weights don't fit the twin: missing {left}, unexpected {unexpected}.")
