@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from metric_learning.checks import UserError
 
@@ -31,7 +31,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # safetensors lets nobody else read what it writes
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
@@ -39,13 +38,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """What the user's new files are not allowed to be; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
@@ -75,11 +67,8 @@ def one_line(error: BaseException) -> str:
 def write_tensors(path: str | Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
     """Arrays by name, and JSON-able metadata, as one safetensors file, atomically."""
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(contiguous, temporary, {key: json.dumps(value) for key, value in metadata.items()})
-        except SafetensorError as error:  # it wraps what the disk says
-            raise OSError(one_line(error)) from error
+    # Not save_file: it makes a temporary file of its own, which a kill leaves behind.
+    atomic_write(path, save(contiguous, {key: json.dumps(value) for key, value in metadata.items()}))
 
 
 def read_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
