@@ -35,9 +35,7 @@ def prepare(threads: int = 0, onednn: bool = False) -> None:
         else:
             os.environ.setdefault(name, count)
     if _amd_with_avx2():
-        os.environ.setdefault(
-            "MKL_DEBUG_CPU_TYPE", "5"
-        )  # MKL takes its slowest kernels on AMD; 2.6 to 3 times on ResNet18
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # MKL takes its slowest kernels on AMD otherwise
     if onednn and onednn_works():
         os.environ["FLAGS_enable_pir_api"] = "0"  # noqa: SIM112
         os.environ["FLAGS_new_executor_serial_run"] = "1"  # noqa: SIM112
