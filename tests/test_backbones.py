@@ -8,9 +8,9 @@ import paddle
 import pytest
 from small_runs import images
 
-from metric_learning import config
 from metric_learning.backbones import BACKBONES, backbone
 from metric_learning.checks import UserError
+from metric_learning.config import names
 
 SMALL = ("ResNet18", "ResNet50")
 SIZES = {"ResNet18": 512, "ResNet34": 512, "ResNet50": 2048, "ResNet101": 2048, "ResNet152": 2048}
@@ -56,7 +56,7 @@ def test_sizes(name):
 
 
 def test_every_backbone_has_a_known_size():
-    assert BACKBONES.keys() == SIZES.keys() and tuple(BACKBONES) == config.MODELS
+    assert BACKBONES.keys() == SIZES.keys() and tuple(BACKBONES) == names.MODELS
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from metric_learning import config, losses, schedule
+from metric_learning import losses, schedule
 from metric_learning.backbones import BACKBONES
 from metric_learning.checks import UserError
 from metric_learning.config import (
@@ -19,9 +19,11 @@ from metric_learning.config import (
     InferOptions,
     PairOptions,
     from_dict,
+    names,
     options,
     parse,
     resumed,
+    steps_of,
 )
 from metric_learning.data.sources import SOURCES
 from metric_learning.losses import quadruplet, triplet
@@ -44,12 +46,12 @@ def refusal(kind, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("named", "table"),
     [
-        (config.MODELS, BACKBONES),
-        (config.ELEMENT_LOSSES, losses.ELEMENT_LOSSES),
-        (config.PAIR_LOSSES, losses.PAIR_LOSSES),
-        (config.MININGS, triplet.MININGS),
-        (config.DATASETS, SOURCES),
-        (config.STRATEGIES, schedule.STRATEGIES),
+        (names.MODELS, BACKBONES),
+        (names.ELEMENT_LOSSES, losses.ELEMENT_LOSSES),
+        (names.PAIR_LOSSES, losses.PAIR_LOSSES),
+        (names.MININGS, triplet.MININGS),
+        (names.DATASETS, SOURCES),
+        (names.STRATEGIES, schedule.STRATEGIES),
     ],
 )
 def test_choices_are_the_tables(named, table) -> None:
@@ -57,8 +59,8 @@ def test_choices_are_the_tables(named, table) -> None:
 
 
 def test_minings_of_quadruplets_are_choices() -> None:
-    assert set(quadruplet.MININGS) <= set(config.MININGS)
-    for mining in config.MININGS:
+    assert set(quadruplet.MININGS) <= set(names.MININGS)
+    for mining in names.MININGS:
         typed = ["--loss_name=quadruplet_full", f"--mining={mining}"]
         if mining in quadruplet.MININGS:
             assert parse(PAIR, typed).mining == mining
@@ -294,7 +296,7 @@ def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unuse
     ("text", "value"), [("", ()), ("0", (0,)), ("5", (5,)), ("5, 7", (5, 7)), ("15000,25000", (15000, 25000))]
 )
 def test_lists_of_steps(text: str, value: tuple[int, ...]) -> None:
-    assert config.steps_of(parse(ELEM, [f"--lr_steps={text}"]).lr_steps) == value
+    assert steps_of(parse(ELEM, [f"--lr_steps={text}"]).lr_steps) == value
 
 
 def test_the_last_of_repeated_options_counts() -> None:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from metric_learning import config
 from metric_learning.checks import UserError
+from metric_learning.config import names
 from metric_learning.schedule import STRATEGIES, schedule
 
 
@@ -50,4 +50,4 @@ def test_an_unknown_strategy_names_the_nearest():
 
 
 def test_the_command_line_knows_the_same_strategies():
-    assert tuple(STRATEGIES) == config.STRATEGIES
+    assert tuple(STRATEGIES) == names.STRATEGIES

@@ -1,0 +1,197 @@
+"""The options of train_elem and train_pair."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from metric_learning.checks import UserError, check_range
+from metric_learning.config.base import COUNT, SEED, Options, option
+from metric_learning.config.names import ELEMENT_LOSSES, MININGS, MODELS, OPTIMIZERS, PAIR_LOSSES, STRATEGIES
+from metric_learning.config.values import check_channel_numbers, shape_of, steps_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """What the two training stages share."""
+
+    model: str = option("ResNet50", "backbone", choices=MODELS)
+    embedding_size: int = option(0, "size of the embedding; 0: the pooled feature of the backbone itself")
+    embedding_norm: bool = option(False, "batch normalisation behind the embedding layer; helps margins from scratch")
+    image_shape: str = option("3,224,224", "channels,height,width that the network sees")
+    color_order: str = option("RGB", "order of the channels that the network sees", choices=("RGB", "BGR"))
+    image_mean: str = option("", "mean of each channel, R,G,B in 0..1 [ImageNet's]")
+    image_std: str = option("", "standard deviation of each channel [ImageNet's]")
+    test_crop: float = option(0.875, "share of the resized short side that the test's centre crop keeps")
+    min_crop_area: float = option(
+        0.08, "smallest share of the area that a random training crop keeps; 1: no random crop"
+    )
+    max_crop_aspect: float = option(
+        4 / 3, "how much a random crop may squeeze the picture; 1: not at all, as for faces"
+    )
+    flip: bool = option(True, "mirror half of the training pictures")
+    color_jitter: float = option(0.0, "brightness, contrast and saturation vary by up to this share")
+    train_batch_size: int = option(256, "pictures a step")
+    test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
+    optimizer: str = option("momentum", "what updates the weights", choices=OPTIMIZERS)
+    momentum: float = option(0.9, "momentum of SGD")
+    weight_decay: float = option(1e-4, "L2 penalty on all weights")
+    clip_norm: float = option(0.0, "clip the gradient to this global norm; 0: don't")
+    lr: float = option(0.01, "learning rate")
+    lr_strategy: str = option("piecewise_decay", "how the learning rate falls", choices=STRATEGIES)
+    lr_steps: str = option("15000,25000", "steps at which piecewise_decay divides the rate by 10")
+    warmup_steps: int = option(0, "steps over which the rate rises to --lr")
+    total_iter_num: int = option(30000, "steps of the run", resumable=True)
+    display_iter_step: int = option(10, "steps between two lines of the log", resumable=True)
+    test_iter_step: int = option(1000, "steps between two evaluations on the validation classes", resumable=True)
+    save_iter_step: int = option(1000, "steps between two checkpoints", resumable=True)
+    keep: int = option(2, "checkpoints to keep beside the best weights; 0: all", resumable=True)
+    seed: int = option(0, "seed of weights, order and augmentation")
+    pretrained_model: str | None = option(None, "weights to start from: a run, a file, `imagenet`, or `none`")
+    checkpoint: str | None = option(None, "run (folder) or checkpoint (file) to resume")
+    onednn: bool = option(
+        True, "train through oneDNN convolutions where that is right (Paddle 3.3 on a CPU)", resumable=True
+    )
+    enable_ce: bool = option(False, "no effect", retired="every run prints its result now")
+    with_mem_opt: bool = option(True, "no effect", retired="Paddle manages its memory by itself now")
+
+    def validate(self) -> None:
+        super().validate()
+        channels = shape_of(self.image_shape)[0]
+        steps_of(self.lr_steps)
+        check_channel_numbers("image_mean", self.image_mean, channels)
+        check_channel_numbers("image_std", self.image_std, channels)
+        for name in ("train_batch_size", "test_batch_size"):
+            check_range(f"--{name}", getattr(self, name), 1, 10**6)
+        for name in ("total_iter_num", "display_iter_step", "test_iter_step", "save_iter_step"):
+            check_range(f"--{name}", getattr(self, name), 1, COUNT)
+        for name in ("weight_decay", "clip_norm"):
+            check_range(f"--{name}", getattr(self, name), 0)
+        check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
+        check_range("--keep", self.keep, 0, COUNT)
+        check_range("--embedding_size", self.embedding_size, 0, 2**16)
+        check_range("--seed", self.seed, 0, SEED)
+        check_range("--lr", self.lr, above=0)
+        check_range("--momentum", self.momentum, 0, 0.9999)
+        check_range("--test_crop", self.test_crop, 0.1, 1)
+        check_range("--min_crop_area", self.min_crop_area, 0.01, 1)
+        check_range("--max_crop_aspect", self.max_crop_aspect, 1, 10)
+        check_range("--color_jitter", self.color_jitter, 0, 0.99)
+
+
+# What replaces the defaults where no data is given: the demo faces, small enough for two cores.
+_DEMO = {
+    "model": "ResNet18",
+    "image_shape": "3,56,56",
+    "test_crop": 1.0,
+    "min_crop_area": 0.75,
+    "max_crop_aspect": 1.0,
+    "weight_decay": 5e-4,
+    "test_classes": 60,
+    "val_classes": 20,
+    "display_iter_step": 10,
+    "save_iter_step": 50,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElemOptions(TrainOptions):
+    """Stage one: one picture at a time against class centres."""
+
+    command: ClassVar[str] = "train_elem"
+    demo: ClassVar[dict[str, Any]] = {
+        **_DEMO,
+        "train_batch_size": 64,
+        "lr": 0.05,
+        "lr_strategy": "cosine_decay",
+        "warmup_steps": 20,
+        "total_iter_num": 150,
+        "test_iter_step": 50,
+        "arc_scale": 16.0,
+        "arc_margin": 0.1,
+    }
+    purpose: ClassVar[str] = "Stage one: learn an embedding with a loss over class centres."
+
+    class_dim: int | None = option(None, "number of classes; by default it is counted")
+    loss_name: str = option("softmax", "loss", choices=ELEMENT_LOSSES)
+    arc_scale: float = option(80.0, "arcmargin: scale s of the cosines")
+    arc_margin: float = option(0.15, "arcmargin: margin m added to the angle, in radians")
+    arc_easy_margin: bool = option(False, "arcmargin: margin only where the cosine is above 0")
+    focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
+
+    def validate(self) -> None:
+        super().validate()
+        check_range("--arc_scale", self.arc_scale, above=0)
+        check_range("--arc_margin", self.arc_margin, 0, math.pi / 2)
+        check_range("--focal_gamma", self.focal_gamma, 0)
+        if self.class_dim is not None:
+            check_range("--class_dim", self.class_dim, 1, 10**8)
+
+    def unused(self) -> list[str]:
+        """Options that were typed and that this loss does not look at."""
+        arc = {"arc_scale", "arc_margin", "arc_easy_margin"}
+        return sorted(self.typed & arc) if self.loss_name != "arcmargin" else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(TrainOptions):
+    """Stage two: pictures against each other."""
+
+    command: ClassVar[str] = "train_pair"
+    demo: ClassVar[dict[str, Any]] = {
+        **_DEMO,
+        "train_batch_size": 64,
+        "samples_each_class": 4,
+        "lr": 0.001,
+        "lr_strategy": "cosine_decay",
+        "total_iter_num": 100,
+        "test_iter_step": 20,
+    }
+    purpose: ClassVar[str] = "Stage two: fine-tune an embedding with a loss over pairs of pictures."
+
+    train_batch_size: int = option(120, "pictures a step")
+    lr: float = option(0.0001, "learning rate")
+    lr_steps: str = option("100000", "steps at which piecewise_decay divides the rate by 10")
+    total_iter_num: int = option(100000, "steps of the run", resumable=True)
+    test_iter_step: int = option(5000, "steps between two evaluations on the validation classes", resumable=True)
+    save_iter_step: int = option(5000, "steps between two checkpoints", resumable=True)
+    loss_name: str = option("triplet", "loss", choices=PAIR_LOSSES)
+    samples_each_class: int = option(2, "pictures of each class in a batch")
+    margin: float = option(0.1, "margin of triplet and quadruplet, in squared distances")
+    margin2: float = option(0.05, "quadruplet_full: margin of the second term")
+    mining: str | None = option(
+        None, "which triplets or quadruplets of a batch count [triplet: given]", choices=MININGS
+    )
+    soft_margin: bool = option(False, "triplet: softplus instead of a hinge")
+    npairs_reg_lambda: float = option(0.01, "npairs: weight of the embeddings' length")
+
+    def validate(self) -> None:
+        super().validate()
+        check_range("--samples_each_class", self.samples_each_class, 2, 10**6)
+        for name in ("margin", "margin2", "npairs_reg_lambda"):
+            check_range(f"--{name}", getattr(self, name), 0)
+        if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
+            raise UserError(f"--mining with quadruplet_full must be given or batch_hard; got {self.mining!r}.")
+        senseless = {
+            "mining": ("triplet", "quadruplet_full"),
+            "soft_margin": ("triplet",),
+            "margin2": ("quadruplet_full",),
+        }
+        for name, losses in senseless.items():
+            if name in self.typed and self.loss_name not in losses:
+                raise UserError(
+                    f"--{name} has no meaning with --loss_name={self.loss_name}; it is for {', '.join(losses)}."
+                )
+
+    def unused(self) -> list[str]:
+        """Options that were typed and that this loss does not look at."""
+        looked_at = {
+            "margin": self.loss_name in ("triplet", "quadruplet", "quadruplet_full"),
+            "npairs_reg_lambda": self.loss_name == "npairs",
+            "samples_each_class": not self.rows_given,
+        }
+        return sorted(name for name, used in looked_at.items() if name in self.typed and not used)
+
+    @property
+    def rows_given(self) -> bool:
+        """Whether batches are ready-made triplets or quadruplets in rows, as PaddleCV feeds them, instead of P x K."""
+        return self.mining == "given" or (self.loss_name == "triplet" and self.mining is None)

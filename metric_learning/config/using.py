@@ -1,0 +1,80 @@
+"""The options of eval and infer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from metric_learning.checks import UserError, check_range
+from metric_learning.config.base import COUNT, Options, option
+from metric_learning.config.names import MODELS, SPLITS
+from metric_learning.config.values import check_channel_numbers, fars_of, shape_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseOptions(Options):
+    """What eval and infer share: they need no flags, all that they have to know travels with the weights."""
+
+    pretrained_model: str | None = option(None, "weights: a run or a file; by default the newest run")
+    checkpoint: str | None = option(None, "the same as --pretrained_model")
+    batch_size: int = option(10, "pictures a step")
+    model: str | None = option(None, "backbone; by default as the weights say", choices=MODELS)
+    embedding_size: int | None = option(None, "size of the embedding; by default as the weights say")
+    image_shape: str | None = option(None, "channels,height,width; by default as the weights say")
+    color_order: str | None = option(None, "RGB or BGR; by default as the weights say", choices=("RGB", "BGR"))
+    image_mean: str | None = option(None, "mean of each channel, R,G,B in 0..1; by default as the weights say")
+    image_std: str | None = option(None, "standard deviation of each channel; by default as the weights say")
+    test_crop: float | None = option(None, "share of the short side that is kept; by default as the weights say")
+    flip_test: bool = option(False, "add the embedding of the mirrored picture")
+
+    def validate(self) -> None:
+        super().validate()
+        check_range("--batch_size", self.batch_size, 1, 10**6)
+        channels = shape_of(self.image_shape)[0] if self.image_shape is not None else None
+        check_channel_numbers("image_mean", self.image_mean or "", channels)
+        check_channel_numbers("image_std", self.image_std or "", channels)
+        if self.embedding_size is not None:
+            check_range("--embedding_size", self.embedding_size, 0, 2**16)
+        if self.test_crop is not None:
+            check_range("--test_crop", self.test_crop, 0.1, 1)
+        if self.pretrained_model and self.checkpoint and self.pretrained_model != self.checkpoint:
+            raise UserError("--pretrained_model and --checkpoint name two different weights; give one of them.")
+
+    @property
+    def weights(self) -> str | None:
+        return self.pretrained_model or self.checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(UseOptions):
+    command: ClassVar[str] = "eval"
+    purpose: ClassVar[str] = "Measure an embedding: Recall@k, MAP@R, and verification TAR@FAR group by group."
+
+    split: str | None = option(None, "which pictures are measured [test]", choices=SPLITS)
+    pairs: str | None = option(None, "csv of pairs (a,b,same[,group]) to verify instead of all pairs within each group")
+    fars: str = option("0.1,0.01,0.001,0.0001", "false-accept rates to report the true-accept rate at")
+    output: str | None = option(None, "where the results go (json; a plot beside it) [in the run's folder]")
+
+    def validate(self) -> None:
+        super().validate()
+        fars_of(self.fars)
+        if self.pairs and self.split:
+            raise UserError("--split has no meaning with --pairs: the pairs say which pictures are measured.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOptions(UseOptions):
+    command: ClassVar[str] = "infer"
+    purpose: ClassVar[str] = "Use an embedding: embed pictures, compare two of them, find the nearest."
+
+    batch_size: int = option(1, "pictures a step")
+    input: str | None = option(None, "a folder, a list (one path a line) or a picture to embed [the test pictures]")
+    output: str | None = option(None, "where the embeddings go (.npz) [embeddings.npz in the run's folder]")
+    pair: list[str] | None = option(None, "two pictures to compare: --pair a.jpg b.jpg")
+    query: str | None = option(None, "a picture, to find the nearest among the embeddings in --output")
+    top_k: int = option(5, "how many of the nearest")
+
+    def validate(self) -> None:
+        super().validate()
+        check_range("--top_k", self.top_k, 1, COUNT)
+        given = [f"--{name}" for name in ("pair", "query", "input") if getattr(self, name)]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
