@@ -1,5 +1,6 @@
 """What the recipe benchmarks share: the recipes as flag lists, the rows of the table, where a result lies."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,14 @@ def chosen(text: str | None, known: tuple[str, ...]) -> list[str]:
     if unknown:
         raise SystemExit(f"{unknown[0]} is not one of {', '.join(known)}.")
     return names
+
+
+def sweep_options(about: str | None) -> argparse.Namespace:
+    """The command line of a sweep: which part of data sets x rows x seeds."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder that holds grocery_sop, orl, omniglot28, lfw_races")
+    parser.add_argument("--out", required=True, help="folder for runs and results")
+    parser.add_argument("--only", help="data sets, by comma")
+    parser.add_argument("--losses", help="rows, by comma")
+    parser.add_argument("--seeds", default="0,1,2")
+    return parser.parse_args()

@@ -8,7 +8,6 @@ weights, checked to 1e-4 on the embeddings. Stage two starts from the twin's own
 PML is set to the same formula where it has it; where it has not, its nearest is taken, and marked so.
 """
 
-import argparse
 import math
 import os
 import resource
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from plan import ELEM, LOSSES, MACHINE, RECIPES, chosen, data_flags, loss_flags, result_file, write
+from plan import ELEM, LOSSES, MACHINE, RECIPES, chosen, data_flags, loss_flags, result_file, sweep_options, write
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 from torch_resnet import Twin
@@ -52,13 +51,7 @@ SAME = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder that holds grocery_sop, orl, omniglot28, lfw_races")
-    parser.add_argument("--out", required=True, help="folder for runs and results")
-    parser.add_argument("--only", help="data sets, by comma")
-    parser.add_argument("--losses", help="rows, by comma")
-    parser.add_argument("--seeds", default="0,1,2")
-    options = parser.parse_args()
+    options = sweep_options(__doc__)
     torch.set_num_threads(1)
     for seed in map(int, options.seeds.split(",")):
         for name in chosen(options.only, tuple(RECIPES)):
@@ -76,7 +69,7 @@ def run(data: str, out: Path, name: str, loss: str, seed: int, path: Path) -> No
     splits = load_splits(
         config.data_dir, test_classes=config.test_classes, val_classes=config.val_classes, seed=config.split_seed
     )
-    net = Twin(shape_of(config.image_shape)[0], config.embedding_size)
+    net = Twin(shape_of(config.image_shape)[0], config.embedding_size, config.embedding_norm)
     first = start_from(net, data, out, name, seed)
     weights = out / "runs" / "pml" / f"{name}-arcmargin-{seed}.pt"
     if loss not in ELEM:
@@ -182,7 +175,7 @@ def fit(
     batches = train_batches(
         splits.train,
         sampler_of(config, splits.train),
-        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter),
+        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter, config.max_crop_aspect),
         picture,
         seed=config.seed,
         start_step=0,

@@ -7,7 +7,6 @@ weights, each as a user would, with the flags of recipes.json. One JSON a run in
 its JSON is skipped, so a stopped sweep goes on. For seed 0 eval.py and infer.py run on arcmargin's weights as well.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -18,17 +17,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plan import ELEM, LOSSES, MACHINE, QUIET, RECIPES, ROOT, chosen, data_flags, loss_flags, result_file, write
+from plan import (
+    ELEM,
+    LOSSES,
+    MACHINE,
+    QUIET,
+    RECIPES,
+    ROOT,
+    chosen,
+    data_flags,
+    loss_flags,
+    result_file,
+    sweep_options,
+    write,
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder that holds grocery_sop, orl, omniglot28, lfw_races")
-    parser.add_argument("--out", required=True, help="folder for runs and results")
-    parser.add_argument("--only", help="data sets, by comma")
-    parser.add_argument("--losses", help="rows, by comma")
-    parser.add_argument("--seeds", default="0,1,2")
-    options = parser.parse_args()
+    options = sweep_options(__doc__)
     for seed in map(int, options.seeds.split(",")):
         for name in chosen(options.only, tuple(RECIPES)):
             for loss in chosen(options.losses, LOSSES):

@@ -1,4 +1,4 @@
-"""A small torch twin of our Embedder: ResNet18, then a linear layer and batch normalisation. Same names, same weights.
+"""A small torch twin of our Embedder: ResNet18, then what the recipe puts behind it. Same names, same weights.
 
 Not run by itself; pml_twin.py uses it.
 """
@@ -50,12 +50,13 @@ class ResNet18(nn.Module):
 
 
 class Twin(nn.Module):
-    """images (B, channels, H, W) -> embeddings (B, size), as metric_learning.embedder.Embedder with embedding_norm."""
+    """images (B, channels, H, W) -> embeddings (B, size or 512), as metric_learning.embedder.Embedder."""
 
-    def __init__(self, channels: int, size: int) -> None:
+    def __init__(self, channels: int, size: int, norm: bool) -> None:
         super().__init__()
         self.backbone = ResNet18(channels)
-        self.neck = nn.Sequential(nn.Linear(512, size), nn.BatchNorm1d(size))
+        linear = [nn.Linear(512, size)] if size else []
+        self.neck = nn.Sequential(*linear, *([nn.BatchNorm1d(size or 512)] if norm else []))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.neck(self.backbone(images))
