@@ -37,7 +37,7 @@ def main() -> None:
 
     def stepper(onednn: bool):
         paddle.seed(0)
-        net = backbone(options.model)
+        net = backbone(options.model, images.shape[1:])
         forward = training_forward(net, 3, onednn)
         optimizer = paddle.optimizer.Momentum(0.001, parameters=net.parameters())
 

@@ -43,7 +43,7 @@ class Embedder(nn.Layer):
     def __init__(self, spec: EmbedderSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = backbone(spec.model, spec.picture.shape[0])
+        self.backbone = backbone(spec.model, spec.picture.shape)
         self.size = spec.embedding_size or self.backbone.feature_size
         linear = [nn.Linear(self.backbone.feature_size, self.size)] if spec.embedding_size else []
         norm = [nn.BatchNorm1D(self.size)] if spec.embedding_norm else []
@@ -70,7 +70,7 @@ def put_arrays(layer: nn.Layer, arrays: Arrays, where: str) -> None:
         if list(arrays[name].shape) != list(state[name].shape):
             raise UserError(
                 f"{where} are weights of another model or size: {name} is {list(arrays[name].shape)}, "
-                f"not {list(state[name].shape)}. Name their --model and --embedding_size."
+                f"not {list(state[name].shape)}. Name their --model, --embedding_size and --image_shape."
             )
     for name, value in state.items():
         value.set_value(paddle.to_tensor(arrays[name].astype(value.numpy().dtype)))

@@ -14,7 +14,7 @@ from paddle.static import InputSpec
 
 from metric_learning.checks import UserError
 from metric_learning.files import one_line
-from metric_learning.runtime import cpu_flags, math_threads, onednn_works
+from metric_learning.runtime import cpu_flags, math_threads, onednn_works, silenced
 
 Forward = Callable[[Tensor], Tensor]
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -90,8 +90,17 @@ class Predictor:
         wanted = self.precision == "bfloat16" or (self.precision == "auto" and computes_bfloat16())
         if not wanted:
             return plain
-        fast = _inference(self.net, self.shape, bfloat16=True)
-        apart = 1.0 - _cosines(plain(images), fast(images)).min()
+        try:
+            fast = _inference(self.net, self.shape, bfloat16=True)
+            made = fast(images)
+        except (ValueError, RuntimeError) as error:  # the engine has no bfloat16 kernel for something in this network
+            if self.precision == "auto":
+                return plain
+            raise UserError(
+                f"The inference engine can't compute this network in bfloat16: {one_line(error)[:160]}. "
+                "Leave --precision out, or set it to float32."
+            ) from error
+        apart = 1.0 - _cosines(plain(images), made).min()
         if self.precision == "auto" and not apart < _AGREEMENT:
             return plain
         self.way = f"inference engine, oneDNN, bfloat16 (cosine to float32 at least {1.0 - apart:.5f})"
@@ -138,7 +147,7 @@ def _room_for_programs() -> Iterator[None]:
 
 def _inference(net: nn.Layer, shape: tuple[int, int, int], bfloat16: bool) -> Embed:
     threads = math_threads()
-    with _room_for_programs(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with _room_for_programs(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), silenced():
         warnings.simplefilter("ignore")
         with _evaluating(net):
             paddle.jit.save(net, f"{folder}/net", [InputSpec([None, *shape], "float32", "images")])

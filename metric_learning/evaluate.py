@@ -1,22 +1,24 @@
 """Embed a set of pictures once, then hand arrays to the metrics."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.pair_lists import PairList, TemplateList
+from metric_learning.data.pictures import PictureError
 from metric_learning.data.sources import PictureSet
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
-from metric_learning.files import one_line
+from metric_learning.metrics.cosine import Floats, Indices
+from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accuracy, ten_fold_accuracy
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
+from metric_learning.metrics.templates import template_embeddings
 
 
 @dataclass(frozen=True)
@@ -46,64 +48,90 @@ def verification(embedded: Embedded, fars: Sequence[float]) -> GroupedResult:
 
 
 @dataclass(frozen=True)
-class PairList:
-    """Pairs of pictures with the answer: paths a and b, same person or thing or not, the group of each pair."""
+class PairFigures:
+    """What a list of pairs says of an embedding, group by group; left_out: pairs with a picture that can't be read.
 
-    a: list[str]
-    b: list[str]
-    same: NDArray[np.bool_]
-    groups: list[str]
+    folds: accuracy over folds, where the list has them or they were asked for. best: accuracy at the best threshold,
+    where the list has no folds of its own.
+    """
 
-
-def read_pairs(path: str, root: str | None) -> PairList:
-    """A csv with the header a,b,same[,group]; paths relative to the csv, or else to `root`. same is 1 or 0."""
-    where = Path(path)
-    a, b, same, groups = [], [], [], []
-    try:
-        with open(where, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"a", "b", "same"} <= set(rows.fieldnames or []):
-                raise UserError(
-                    f"{path}:1: the header must be a,b,same[,group]; got {','.join(rows.fieldnames or [])!r}."
-                )
-            for row in rows:
-                if row["same"] not in ("0", "1") or not row["a"] or not row["b"]:
-                    raise UserError(
-                        f"{path}:{rows.line_num}: a pair needs two pictures and same=0 or 1; got {dict(row)}."
-                    )
-                a.append(_beside(where, root, row["a"]))
-                b.append(_beside(where, root, row["b"]))
-                same.append(row["same"] == "1")
-                groups.append(row.get("group") or "all")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"Can't read the pairs {path}: {one_line(error)}.") from error
-    if not a:
-        raise UserError(f"{path} lists no pairs.")
-    return PairList(a, b, np.array(same), groups)
-
-
-def _beside(where: Path, root: str | None, name: str) -> str:
-    """The picture beside the csv if there is one, else below `root`."""
-    near = where.parent / name
-    return str(near if root is None or near.exists() else Path(root) / name)
+    verification: GroupedResult
+    folds: dict[str, FoldAccuracy]
+    best: dict[str, BestAccuracy]
+    left_out: int
 
 
 def verify_pairs(
-    predictor: Predictor, pairs: PairList, reader: Reader, bad: BadPictures, fars: Sequence[float]
-) -> tuple[GroupedResult, int]:
-    """(figures per group over the pairs of a list, how many pairs were left out because a picture can't be read)."""
-    paths = sorted({*pairs.a, *pairs.b})
+    predictor: Predictor,
+    pairs: PairList,
+    reader: Reader,
+    bad: BadPictures,
+    fars: Sequence[float],
+    folds: int | None = None,
+    templates: TemplateList | None = None,
+) -> PairFigures:
+    """Figures over the pairs of a list of pictures or, with `templates`, of templates made of pictures.
+
+    folds: so many for the accuracy, instead of those that the list itself has.
+    """
+    embeddings, row = (
+        _templates(predictor, pairs, templates, reader, bad) if templates else _pictures(predictor, pairs, reader, bad)
+    )
+    a, b = row[pairs.a], row[pairs.b]
+    left = np.flatnonzero((a >= 0) & (b >= 0))
+    if not len(left):
+        raise UserError(f"None of the {len(a)} pairs has two pictures that can be read. Check --pairs and --data_dir.")
+    scores, same = scores_of_pairs(embeddings, a[left], b[left]), pairs.same[left]
+    groups, numbers = pairs.groups[left], pairs.fold_numbers(folds)
+    members = {pairs.group_names[code]: np.flatnonzero(groups == code) for code in np.unique(groups)}
+    cut = {name: (scores[here], same[here]) for name, here in members.items()}
+    return PairFigures(
+        verification=per_group({name: (score[truth], score[~truth]) for name, (score, truth) in cut.items()}, fars),
+        folds={}
+        if numbers is None
+        else {name: ten_fold_accuracy(*cut[name], numbers[left[here]]) for name, here in members.items()},
+        best={} if pairs.folds is not None else {name: best_accuracy(*judged) for name, judged in cut.items()},
+        left_out=len(a) - len(left),
+    )
+
+
+def _pictures(predictor: Predictor, pairs: PairList, reader: Reader, bad: BadPictures) -> tuple[Floats, Indices]:
+    """(embeddings, for each item of the list its row or -1)."""
+    check_missing(pairs, bad)
+    kept, embeddings = embed(predictor, pairs.items, reader, bad)
+    row = np.full(len(pairs.items), -1)
+    row[kept] = np.arange(len(kept))
+    return embeddings, row
+
+
+def _templates(
+    predictor: Predictor, pairs: PairList, templates: TemplateList, reader: Reader, bad: BadPictures
+) -> tuple[Floats, Indices]:
+    """The same for templates, each of those of its pictures that can be read."""
+    known = set(templates.templates)
+    unknown = [str(name) for name in pairs.items if name not in known]
+    if unknown:
+        raise UserError(f"--pairs names {len(unknown)} templates that --templates has not, {unknown[0]!r} the first.")
+    paths = list(dict.fromkeys(templates.paths))
     kept, embeddings = embed(predictor, paths, reader, bad)
     row = {paths[index]: place for place, index in enumerate(kept)}
-    usable = np.array([a in row and b in row for a, b in zip(pairs.a, pairs.b, strict=True)])
-    left = np.flatnonzero(usable)
-    if not len(left):
+    of = [i for i, path in enumerate(templates.paths) if path in row]
+    names, rows = template_embeddings(
+        embeddings[[row[templates.paths[i]] for i in of]],
+        [templates.templates[i] for i in of],
+        [templates.media[i] for i in of],
+    )
+    place = {str(name): i for i, name in enumerate(names)}
+    return rows, np.array([place.get(str(name), -1) for name in pairs.items])
+
+
+def check_missing(pairs: PairList, bad: BadPictures) -> None:
+    """Note the pictures that are not there; a UserError before the first is embedded, if they are too many."""
+    reasons = list(pairs.missing.values())
+    if len(reasons) > bad.max_share * bad.total:
         raise UserError(
-            f"None of the {len(usable)} pairs has two pictures that can be read. Check --pairs and --data_dir."
+            f"{len(reasons)} of the {len(pairs.items)} pictures of --pairs are missing, more than "
+            f"--max_bad_pictures={bad.max_share:g} allows: {'; '.join(reasons[:3])}; check --data_dir."
         )
-    scores = scores_of_pairs(embeddings, [row[pairs.a[i]] for i in left], [row[pairs.b[i]] for i in left])
-    same, groups = pairs.same[left], np.array(pairs.groups)[left]
-    by_group = {
-        str(name): (scores[(groups == name) & same], scores[(groups == name) & ~same]) for name in np.unique(groups)
-    }
-    return per_group(by_group, fars), int((~usable).sum())
+    for item, why in pairs.missing.items():
+        bad.add(str(pairs.items[item]), PictureError(why))

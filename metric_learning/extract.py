@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures, test_batches
+from metric_learning.data.pictures import Source
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.engine import Predictor
 
@@ -25,10 +26,11 @@ class Reader:
 
 
 def embed(
-    predictor: Predictor, paths: Sequence[str], reader: Reader, bad: BadPictures
+    predictor: Predictor, paths: Sequence[Source], reader: Reader, bad: BadPictures
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """paths (N) -> (indices of those that could be read (M,), embeddings (M, D) float32, not normalised).
 
+    A picture may also be given as its encoded bytes, with a name.
     With flip_test the embedding is that of the picture plus that of its mirror image.
     """
     kept, rows = [], []

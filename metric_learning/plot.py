@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def verification_png(result: GroupedResult, pairs: str) -> bytes:
     _draw_roc(panels[0], result)
     if several:
         _draw_bars(panels[1], result)
-    figure.suptitle(f"Verification over {_verbatim(pairs)}", fontsize=12)
+    title = textwrap.fill(f"Verification over {pairs}", 140 if several else 70)  # a path may be longer than the plot
+    figure.suptitle(_verbatim(title), fontsize=12)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")
@@ -43,7 +45,7 @@ def _verbatim(name: str) -> str:
 
 
 def _draw_roc(panel: Any, result: GroupedResult) -> None:
-    fewest = 0.1
+    fewest, lowest = 0.1, 100.0
     for i, (name, found) in enumerate(result.groups.items()):
         if not found.roc_far.size:
             continue
@@ -56,10 +58,12 @@ def _draw_roc(panel: Any, result: GroupedResult) -> None:
         label = f"{_verbatim(name)} (EER {100 * (found.eer or 0.0):.1f} %)"
         look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
         panel.plot(far, 100 * tar, drawstyle="steps-post", linewidth=1.8, label=label, **look)
-        fewest = min(fewest, least)
+        fewest, lowest = min(fewest, least), min(lowest, 100 * start)
     for point in result.pooled:
         panel.axvline(point.target_far, color="0.8", linewidth=0.8, zorder=0)
-    panel.set(xscale="log", xlim=(fewest, 1), ylim=(0, 101))
+    # Curves that stay near 100 are told apart on a part of the scale only.
+    bottom = max(0, 10 * math.floor((lowest - 5) / 10))
+    panel.set(xscale="log", xlim=(fewest, 1), ylim=(bottom, 100 + 0.01 * (100 - bottom)))
     panel.set(xlabel="false-accept rate FAR (log scale)", ylabel="true-accept rate TAR, %")
     panel.set_title("Ability: ROC of each group", fontsize=11)
     panel.grid(axis="y", color="0.9")
@@ -80,7 +84,7 @@ def _draw_bars(panel: Any, result: GroupedResult) -> None:
     names = [
         f"{rate(result.pooled[i].target_far)}\n(cosine >= {t:.3f})" for i, t in zip(measured, thresholds, strict=True)
     ]
-    panel.set_xticks(range(len(measured)), names)
+    panel.set_xticks(range(len(measured)), names, fontsize=9)
     panel.set(xlabel="FAR of all groups together", ylabel="false-reject rate FRR, %", ylim=(0, 1.08 * highest))
     panel.set_title("Bias: FRR of each group at one threshold for all (lower is better)", fontsize=11)
     panel.grid(axis="y", color="0.9")

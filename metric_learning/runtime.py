@@ -1,7 +1,11 @@
 """What has to be set before and right after Paddle is imported: threads, the fast CPU path, the device."""
 
+import contextlib
+import ctypes
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -73,6 +77,30 @@ def silence_known_warnings() -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Inside, nothing reaches the terminal, not even what C++ code prints: the inference engine chats of its passes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        kept = {number: os.dup(number) for number in (1, 2)}
+    except OSError:  # there is no terminal, nor anything in its place
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in kept:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).fflush(None)  # what C keeps back for a pipe would come out later
+        for number, before in kept.items():
+            os.dup2(before, number)
+            os.close(before)
+        os.close(nowhere)
 
 
 def select_device(use_gpu: bool) -> str:

@@ -1,57 +1,222 @@
-"""Weights from files into an Embedder: the toolkit's own, Paddle's `.pdparams`, PaddleCV's names, ImageNet's."""
+"""Weights from files into an Embedder: the toolkit's own, PyTorch's, Paddle's `.pdparams`, ImageNet's."""
 
 import hashlib
-import re
 import urllib.request
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors import deserialize
+
 from metric_learning.checks import UserError
-from metric_learning.embedder import Embedder, put_arrays
+from metric_learning.embedder import Embedder, EmbedderSpec
 from metric_learning.files import Arrays, atomic_write, one_line, read_pdparams, read_tensors
+from metric_learning.formats import recognise, split_heads, strip_prefixes, torch_names
+from metric_learning.torch_file import SUFFIXES, read_torch
+
+# A typed model stands for those of its kind as well: the file says which one it is.
+FAMILIES = {"MobileFaceNet": ("MobileFaceNetReLU6", "MobileFaceNetX2"), "VGG16": ("VGG16BN",)}
 
 
-def load_weights(embedder: Embedder, path: str | Path) -> str:
-    """Fill the embedder from a file, and say in one line what was taken. Weights of another model are a UserError."""
-    arrays = read_arrays(path)
-    arrays = {name.removeprefix("embedder."): value for name, value in arrays.items()}
-    if any(re.fullmatch(r"res\d.+_weights", name) for name in arrays):
-        arrays = _from_paddlecv(arrays)
-    own = embedder.state_dict()
-    if not any(name in own for name in arrays):  # a bare backbone: paddle.vision's names have no prefix
-        arrays = {f"backbone.{name}": value for name, value in arrays.items()}
-    said = f"Weights from {path}"
-    neck = {name: value.numpy() for name, value in own.items() if name.startswith("neck.")}
-    given = any(name.startswith("neck.") for name in arrays)
-    if neck and not given:
-        arrays |= neck
-        said += f"; the layers behind the backbone ({embedder.size}-d) start anew"
-    if given and not neck:
-        said += "; its layers behind the backbone are left out"
-    _refuse_deeper(set(own), arrays, path)
-    put_arrays(embedder, arrays, str(path))
-    return said + "."
+def load_weights(embedder: Embedder, path: str | Path, partial: bool = False) -> str:
+    """Fill the embedder from a file, and say in one line what was taken.
+
+    Weights that do not fit by name and shape are a UserError; with `partial` those that fit are taken.
+    """
+    match = _match(embedder, read_arrays(path), path, partial)
+    if match.wrong and not (partial and match.fits):
+        raise UserError(f"{path} does not fit {embedder.spec.model}: {match.report()}. {_remedy(partial)}")
+    unfit = next((name for name, value in match.fits.items() if not np.isfinite(value).all()), None)
+    if unfit:
+        raise UserError(f"{path} is of no use: {unfit} holds numbers that are not finite. Take other weights.")
+    state = embedder.state_dict()
+    for name, value in match.fits.items():
+        state[name].set_value(paddle.to_tensor(value.astype(state[name].numpy().dtype)))
+    return f"Weights from {path}{''.join(f'; {note}' for note in match.notes)}."
 
 
-def _refuse_deeper(own: set[str], arrays: Arrays, path: str | Path) -> None:
-    """A ResNet34 holds all that a ResNet18 asks for, of the same shapes, and would pass for one."""
-    extra = sorted(name for name in arrays if name.startswith("backbone.") and name not in own)
-    extra = [name for name in extra if not name.startswith("backbone.fc.")]  # the classifier of paddle.vision
-    if extra:
-        raise UserError(f"{path} are weights of another model: it also has {extra[0]}. Name their model by --model.")
+def foreign_spec(path: str | Path) -> tuple[EmbedderSpec, str] | None:
+    """What network and pictures a file of a known foreign format is for, and the format's name; None if unknown."""
+    try:
+        found = recognise(torch_names(read_arrays(path)))
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    return (EmbedderSpec(found.model, 0, found.format.picture), found.format.name) if found else None
+
+
+def same_family(typed: str, model: str) -> bool:
+    """Whether a typed --model allows for this model."""
+    return model == typed or model in FAMILIES.get(typed, ())
+
+
+# ---- by name and shape
+
+
+@dataclass
+class _Match:
+    """What of a file goes where, by the embedder's names; what does not; what is to be said of it."""
+
+    fits: Arrays = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.shapes)
+
+    def report(self) -> str:
+        parts = {"missing in the file": self.missing, "unexpected in the file": self.unexpected}
+        parts["of another shape"] = self.shapes
+        return "; ".join(f"{len(names)} {what} ({_some(names)})" for what, names in parts.items() if names)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _remedy(partial: bool) -> str:
+    if partial:
+        return "Nothing of it fits, so it is of another model: name its --model."
+    return (
+        "So they are weights of another model or size: name their --model, --image_shape and --embedding_size, "
+        "or take what fits by --partial_weights=True."
+    )
+
+
+def _match(embedder: Embedder, arrays: Arrays, path: str | Path, partial: bool) -> _Match:
+    below = {name.removeprefix("embedder."): a for name, a in arrays.items() if name.startswith("embedder.")}
+    arrays = below or arrays  # of a checkpoint of this toolkit only the embedder
+    own = {_only(torch_names({name: np.empty(0)})): name for name in embedder.state_dict()}
+    named = torch_names(arrays)
+    match = _Match()
+    neck = {name: a for name, a in named.items() if name.startswith("neck.")}
+    rest = {name: a for name, a in named.items() if name not in neck}
+    given = _of_backbone(embedder.spec.model, rest, set(own), path, partial, match)
+    if _by_torch(arrays, embedder, given):
+        given = {name: a.T if name in _linear_weights(embedder) else a for name, a in given.items()}
+    has_neck = any(name.startswith("neck.") for name in own)
+    if has_neck and not neck:
+        own = {name: ours for name, ours in own.items() if not name.startswith("neck.")}
+        match.notes.append(f"the layers behind the backbone ({embedder.size}-d) start anew")
+    elif neck and not has_neck:
+        match.notes.append("its layers behind the backbone are left out")
+    _compare(embedder, given | (neck if has_neck else {}), own, match)
+    if match.wrong and partial:
+        match.notes.append(f"WARNING: only {len(match.fits)} of {len(own)} fit: {match.report()}")
+    return match
+
+
+def _only(arrays: Arrays) -> str:
+    return next(iter(arrays))
+
+
+def _of_backbone(model: str, arrays: Arrays, own: set[str], path: str | Path, partial: bool, match: _Match) -> Arrays:
+    """The arrays of a backbone by the embedder's names, which `own` holds, without a classifier."""
+    found = recognise(arrays)
+    if found is None:
+        bare = strip_prefixes(arrays)
+        _, heads = split_heads({name: a for name, a in bare.items() if f"backbone.{name}" not in own})
+        kept = {name: a for name, a in bare.items() if name not in heads}
+    else:
+        kept, heads = found.arrays, found.heads
+        if found.model != model and not partial:
+            raise UserError(
+                f"{path} are weights of another model: it holds a {found.model} ({found.format.name}), not a {model}. "
+                "Name it by --model, or leave --model out."
+            )
+    if heads:
+        match.notes.append(f"its classifier is left out ({_some(list(heads))})")
+    return {f"backbone.{name}": a for name, a in kept.items()}
+
+
+def _linear_weights(embedder: Embedder) -> set[str]:
+    layers = embedder.named_sublayers()
+    return {f"{name}.weight" for name, layer in layers if isinstance(layer, nn.Linear) and name.startswith("backbone.")}
+
+
+def _by_torch(arrays: Arrays, embedder: Embedder, given: Arrays) -> bool:
+    """Whether linear layers lie as PyTorch keeps them, (outputs, inputs): as the names say, else as the shapes do.
+
+    A square weight fits both ways, so it is decided for the whole file.
+    """
+    if any(name.endswith((".running_var", ".num_batches_tracked")) for name in arrays):
+        return True
+    if any(name.endswith("._variance") for name in arrays):
+        return False
+    state = embedder.state_dict()
+    shapes = [(given[name].shape, tuple(state[name].shape)) for name in _linear_weights(embedder) if name in given]
+    return any(theirs == ours[::-1] and theirs != ours for theirs, ours in shapes)
+
+
+def _compare(embedder: Embedder, given: Arrays, own: dict[str, str], match: _Match) -> None:
+    """Sort what is given into `match`; `own`: the name in PyTorch's way -> the embedder's."""
+    state = embedder.state_dict()
+    match.unexpected = sorted(set(given) - set(own))
+    for name, ours in own.items():
+        wanted = list(state[ours].shape)
+        if name not in given:
+            match.missing.append(ours)
+        elif list(given[name].shape) != wanted:
+            match.shapes.append(f"{ours} is {list(given[name].shape)}, not {wanted}")
+        else:
+            match.fits[ours] = given[name]
+
+
+# ---- files
 
 
 def read_arrays(path: str | Path) -> Arrays:
-    """Tensors by name from `.safetensors` or `.pdparams`; nothing in the file is run."""
+    """Tensors by name from `.safetensors`, `.pdparams` or a file of PyTorch; nothing in the file is run."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There are no weights at {path}: no such file.")
     if path.suffix == ".safetensors":
-        return read_tensors(path)[0]
+        return _read_safetensors(path)
     if path.suffix == ".pdparams":
         return read_pdparams(path)
-    raise UserError(f"Can't read the weights {path}: the name must end in .safetensors or .pdparams.")
+    if path.suffix in SUFFIXES:
+        return read_torch(path)
+    endings = ", ".join((".safetensors", ".pdparams", *SUFFIXES))
+    raise UserError(f"Can't read the weights {path}: the name must end in one of {endings}.")
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    """As `read_tensors`, and bfloat16, which NumPy does not have, as float32."""
+    try:
+        return read_tensors(path)[0]
+    except UserError as error:
+        if "bfloat16" not in str(error).lower() and "bf16" not in str(error).lower():
+            raise
+    try:
+        return {name: _numbers(part) for name, part in deserialize(path.read_bytes())}  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
+
+
+def _numbers(part: dict[str, Any]) -> np.ndarray:
+    if part["dtype"] == "BF16":
+        found = (np.frombuffer(part["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
+    else:
+        found = np.frombuffer(part["data"], _SAFE_TYPES[part["dtype"]])
+    return found.reshape(part["shape"])
+
+
+_SAFE_TYPES = {
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+    "BOOL": "?",
+}
+
+
+# ---- ImageNet's
 
 
 def imagenet_file(model: str, timeout: float = 20.0) -> Path:
@@ -89,36 +254,3 @@ def imagenet_file(model: str, timeout: float = 20.0) -> Path:
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-_PARTS = {"scale": "weight", "offset": "bias", "mean": "_mean", "variance": "_variance"}
-_BRANCHES = {"branch2a": "1", "branch2b": "2", "branch2c": "3"}
-
-
-def _from_paddlecv(arrays: Arrays) -> Arrays:
-    """PaddleCV's names (res2a_branch2a_weights, bn2a_branch2a_scale, ...) -> this package's, without the classifier."""
-    renamed: Arrays = {}
-    for name, value in arrays.items():
-        new = _paddlecv_name(name)
-        if new:
-            renamed[f"backbone.{new}"] = value
-    return renamed
-
-
-def _paddlecv_name(name: str) -> str | None:
-    if name == "conv1_weights":
-        return "conv1.weight"
-    stem = re.fullmatch(r"bn_conv1_(scale|offset|mean|variance)", name)
-    if stem:
-        return f"bn1.{_PARTS[stem[1]]}"
-    found = re.fullmatch(r"(res|bn)(\d)([a-z])(\d*)_(branch\w+?)_(weights|scale|offset|mean|variance)", name)
-    if not found:
-        return None
-    kind, stage, letter, number, branch, part = found.groups()
-    index = int(number) if number else ord(letter) - ord("a")  # 101 and 152 layers: res4a, res4b1, res4b2, ...
-    part = "weight" if kind == "res" else _PARTS[part]
-    if branch == "branch1":
-        layer = "downsample.0" if kind == "res" else "downsample.1"
-    else:
-        layer = ("conv" if kind == "res" else "bn") + _BRANCHES[branch]
-    return f"layer{int(stage) - 1}.{index}.{layer}.{part}"

@@ -39,7 +39,8 @@ def softmax_logits(x, y, weight, bias):
     return [dot(x, w) + b for w, b in zip(weight, bias, strict=True)]
 
 
-def arcmargin_logits(x, y, weight, scale=80.0, margin=0.15, easy_margin=False):
+def arcmargin_logits(x, y, weight, scale=80.0, margin=0.15, easy_margin=False, extra=0.0):
+    margin = margin + extra
     logits = []
     for j, w in enumerate(weight):
         c = max(-1.0, min(1.0, dot(unit(x), unit(w))))
@@ -53,6 +54,89 @@ def arcmargin_logits(x, y, weight, scale=80.0, margin=0.15, easy_margin=False):
                 c = c - margin * math.sin(margin)
         logits.append(scale * c)
     return logits
+
+
+def cosines(x, weight):
+    return [max(-1.0, min(1.0, dot(unit(x), unit(w)))) for w in weight]
+
+
+def arc(c, margin, easy_margin=False):
+    theta = math.acos(c)
+    if easy_margin:
+        return math.cos(theta + margin) if c > 0 else c
+    return math.cos(theta + margin) if theta < math.pi - margin else c - margin * math.sin(margin)
+
+
+def amsoftmax_logits(x, y, weight, scale=30.0, margin=0.35, easy_margin=False, extra=0.0):
+    c = cosines(x, weight)
+    if not easy_margin or c[y] > margin + extra:
+        c[y] -= margin + extra
+    return [scale * v for v in c]
+
+
+def sphereface_lambda(t, base=1000.0, gamma=0.12, least=5.0):
+    return max(least, base / (1.0 + gamma * t))
+
+
+def sphereface_logits(x, y, weight, scale=64.0, margin=4.0, annealing=0.0):
+    c = cosines(x, weight)
+    theta, k = math.acos(c[y]), 0
+    while theta > (k + 1) * math.pi / margin:
+        k += 1
+    psi = (-1) ** k * math.cos(margin * theta) - 2 * k
+    c[y] = (annealing * c[y] + psi) / (1.0 + annealing)
+    return [scale * v for v in c]
+
+
+def clipped(value, low, high):
+    return max(low, min(high, value))
+
+
+def magface_logits(
+    x, y, weight, scale=64.0, l_a=10.0, u_a=110.0, l_margin=0.45, u_margin=0.8, easy_margin=False, extra=0.0
+):
+    c = cosines(x, weight)
+    a = clipped(math.sqrt(dot(x, x)), l_a, u_a)
+    margin = l_margin + (a - l_a) / (u_a - l_a) * (u_margin - l_margin)
+    c[y] = arc(c[y], margin + extra, easy_margin)
+    return [scale * v for v in c]
+
+
+def magface_penalty(x, l_a=10.0, u_a=110.0, lambda_g=35.0):
+    a = clipped(math.sqrt(dot(x, x)), l_a, u_a)
+    return lambda_g * (a / u_a**2 + 1.0 / a)
+
+
+def curricularface_t(x, labels, weight, t=0.0, rate=0.01):
+    return rate * mean([cosines(v, weight)[y] for v, y in zip(x, labels, strict=True)]) + (1.0 - rate) * t
+
+
+def curricularface_logits(x, y, weight, t, scale=64.0, margin=0.5, extra=0.0):
+    c = cosines(x, weight)
+    bound = math.cos(math.acos(c[y]) + margin + extra)
+    logits = [scale * v * (t + v) if v > bound else scale * v for v in c]
+    logits[y] = scale * arc(c[y], margin + extra)
+    return logits
+
+
+def adaface_averages(x, average=20.0, deviation=100.0, rate=0.01):
+    norms = [clipped(math.sqrt(dot(v, v)), 0.001, 100.0) for v in x]
+    middle = mean(norms)
+    if len(x) > 1:
+        spread = math.sqrt(sum((n - middle) ** 2 for n in norms) / (len(x) - 1))
+        deviation = rate * spread + (1.0 - rate) * deviation
+    return rate * middle + (1.0 - rate) * average, deviation
+
+
+def adaface_z(x, average, deviation, h=0.333):
+    norm = clipped(math.sqrt(dot(x, x)), 0.001, 100.0)
+    return clipped((norm - average) / (deviation + 0.001) * h, -1.0, 1.0)
+
+
+def adaface_logits(x, y, weight, z, scale=64.0, margin=0.4, extra=0.0):
+    c, m = cosines(x, weight), margin + extra
+    c[y] = math.cos(clipped(math.acos(c[y]) - m * z, 0.0, math.pi)) - (m + m * z)
+    return [scale * v for v in c]
 
 
 def cross_entropy(all_logits, labels, gamma=0.0):

@@ -97,17 +97,38 @@ def unordered_pairs(embeddings, labels, groups):
     return found
 
 
+def best_threshold(scores, same):
+    """(pairs judged right, threshold): each score from the lowest up, then one above them all; the first best wins."""
+    best, threshold = -1, None
+    for candidate in [*sorted(scores), math.inf]:
+        right = sum((score >= candidate) == bool(truth) for score, truth in zip(scores, same, strict=True))
+        if right > best:
+            best, threshold = right, candidate
+    return best, threshold
+
+
 def fold_accuracies(scores, same, folds):
-    sizes = [len(scores) // folds + (f < len(scores) % folds) for f in range(folds)]
-    accuracies, start = [], 0
-    for size in sizes:
-        test = range(start, start + size)
-        train = [i for i in range(len(scores)) if i not in test]
-        best, threshold = -1, None
-        for candidate in [*sorted(scores[i] for i in train), math.inf]:
-            right = sum((scores[i] >= candidate) == bool(same[i]) for i in train)
-            if right > best:
-                best, threshold = right, candidate
-        accuracies.append(sum((scores[i] >= threshold) == bool(same[i]) for i in test) / size)
-        start += size
+    """Accuracy of each fold; folds: how many, contiguous, or the fold of each pair."""
+    if isinstance(folds, int):
+        sizes = [len(scores) // folds + (f < len(scores) % folds) for f in range(folds)]
+        folds = [f for f, size in enumerate(sizes) for _ in range(size)]
+    accuracies = []
+    for fold in sorted(set(folds)):
+        train = [i for i in range(len(scores)) if folds[i] != fold]
+        test = [i for i in range(len(scores)) if folds[i] == fold]
+        _, threshold = best_threshold([scores[i] for i in train], [same[i] for i in train])
+        accuracies.append(sum((scores[i] >= threshold) == bool(same[i]) for i in test) / len(test))
     return accuracies
+
+
+def template_rows(embeddings, templates, media):
+    """Template name -> its row of length 1 (or of zeros): mean within each medium, sum over media."""
+    found = {}
+    for template in sorted(set(templates)):
+        total = [0.0] * len(embeddings[0])
+        for medium in sorted({m for m, t in zip(media, templates, strict=True) if t == template}):
+            rows = [i for i, t in enumerate(templates) if t == template and media[i] == medium]
+            total = [x + sum(float(embeddings[i][d]) for i in rows) / len(rows) for d, x in enumerate(total)]
+        length = math.sqrt(sum(x * x for x in total))
+        found[template] = [x / length if length else 0.0 for x in total]
+    return found

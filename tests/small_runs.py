@@ -40,10 +40,10 @@ class Tiny(paddle.nn.Layer):
 
     feature_size = 16
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         conv, norm = paddle.nn.Conv2D, paddle.nn.BatchNorm2D
-        first = (conv(channels, 8, 3, 2, bias_attr=False), norm(8), paddle.nn.ReLU())
+        first = (conv(shape[0], 8, 3, 2, bias_attr=False), norm(8), paddle.nn.ReLU())
         self.layers = paddle.nn.Sequential(*first, conv(8, 16, 3, 2), norm(16), paddle.nn.ReLU())
 
     def forward(self, pictures):

@@ -25,6 +25,7 @@ from metric_learning.config import (
     resumed,
     steps_of,
 )
+from metric_learning.config.elem import MARGIN_SETTINGS
 from metric_learning.data.sources import SOURCES
 from metric_learning.losses import quadruplet, triplet
 
@@ -240,6 +241,10 @@ def test_no_option_takes_a_number_below_0_or_without_end(kind) -> None:
         (ELEM, "--test_classes=nan"),
         (ELEM, "--class_dim=0"),
         (ELEM, "--arc_margin=2"),
+        (ELEM, "--dropout=1"),
+        *((ELEM, f"--{name}=-1") for name in sorted(set().union(*MARGIN_SETTINGS.values()) - {"easy_margin"})),
+        (ELEM, "--scale=0"),
+        (ELEM, "--l_a=nan"),
         (ELEM, "--data_dir="),
         (ELEM, "--model_save_dir="),
         (ELEM, "--checkpoint="),
@@ -267,6 +272,10 @@ def test_values_that_cannot_be(kind, typed: str) -> None:
         (PAIR, "--loss_name=eml --soft_margin=1"),
         (EVAL, "--pretrained_model=a --checkpoint=b"),
         (EVAL, "--pairs=a.csv --split=val"),
+        (EVAL, "--templates=a.csv"),
+        (EVAL, "--folds=10"),
+        (EVAL, "--folds=1 --pairs=a.csv"),
+        (EVAL, "--folds=1001 --pairs=a.csv"),
         (INFER, "--pair a b --query c"),
         (INFER, "--query c --input d"),
         (INFER, "--pair a"),
@@ -282,6 +291,9 @@ def test_senseless_combinations(kind, typed: str) -> None:
     [
         (ELEM, "--arc_margin=0.2", ["arc_margin"]),
         (ELEM, "--arc_margin=0.2 --loss_name=arcmargin", []),
+        (ELEM, "--margin=0.2 --scale=9 --loss_name=arcmargin", []),
+        (ELEM, "--margin=0.2 --scale=9 --h=1", ["h", "margin", "scale"]),
+        (ELEM, "--arc_scale=9 --l_a=1 --margin=1 --lambda_g=3 --loss_name=magface", ["arc_scale", "margin"]),
         (PAIR, "--margin=0.2 --loss_name=eml", ["margin"]),
         (PAIR, "--samples_each_class=2", ["samples_each_class"]),
         (PAIR, "--samples_each_class=2 --mining=batch_hard", []),
@@ -290,6 +302,46 @@ def test_senseless_combinations(kind, typed: str) -> None:
 )
 def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unused: list[str]) -> None:
     assert parse(kind, typed.split()).unused() == unused
+
+
+def test_settings_of_margins_are_those_of_the_losses() -> None:
+    assert list(MARGIN_SETTINGS) == list(losses.ELEMENT_LOSSES)
+    every = set().union(*MARGIN_SETTINGS.values())
+    assert every == {item.name for item in dataclasses.fields(losses.MarginSettings)}
+    for name, settings in MARGIN_SETTINGS.items():
+        assert set(settings) == set(losses.margin_settings(name)), name
+
+
+@pytest.mark.parametrize("name", names.ELEMENT_LOSSES)
+def test_every_typed_setting_of_a_margin_reaches_it(name: str) -> None:
+    values = {"scale": 7.0, "margin": 1.25, "easy_margin": True, "l_a": 11.0, "u_a": 70.0, "l_margin": 0.2} | {
+        "u_margin": 0.9,
+        "lambda_g": 3.0,
+        "h": 0.5,
+        "ema_rate": 0.25,
+        "lambda_base": 9.0,
+        "lambda_gamma": 2.0,
+        "lambda_min": 1.5,
+    }
+    told = parse(ELEM, [f"--loss_name={name}", *(f"--{key}={values[key]}" for key in MARGIN_SETTINGS[name])])
+    assert told.unused() == []
+    margin = losses.element_loss(name, 3, 2, **told.margin_settings()).margin
+    assert {key: getattr(margin, key) for key in MARGIN_SETTINGS[name]} == {k: values[k] for k in MARGIN_SETTINGS[name]}
+    bare = losses.element_loss(name, 3, 2, **parse(ELEM, [f"--loss_name={name}"]).margin_settings()).margin
+    own = losses.element_loss(name, 3, 2).margin
+    assert all(getattr(bare, key) == getattr(own, key) for key in MARGIN_SETTINGS[name])
+
+
+def test_arcmargin_has_two_names_for_a_setting_and_takes_one() -> None:
+    arc = ["--loss_name=arcmargin"]
+    assert parse(ELEM, [*arc, "--arc_scale=64"]).margin_settings()["scale"] == 64.0
+    assert parse(ELEM, [*arc, "--scale=30", "--arc_margin=0.3"]).margin_settings()["scale"] == 30.0
+    demo = parse(ELEM, [*arc, "--scale=30"]).with_defaults(**ElemOptions.demo).margin_settings()
+    assert (demo["scale"], demo["margin"]) == (30.0, ElemOptions.demo["arc_margin"])
+    assert "one setting" in refusal(ELEM, *arc, "--scale=30", "--arc_scale=64")
+    assert "--margin" in refusal(ELEM, *arc, "--margin=2")
+    assert parse(ELEM, ["--loss_name=sphereface", "--margin=4"]).margin == 4.0
+    assert parse(ELEM, ["--loss_name=amsoftmax", "--arc_scale=9", "--scale=30"]).margin_settings()["scale"] == 30.0
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,33 @@ def test_bfloat16_is_taken_only_where_it_agrees(monkeypatch):
     assert made == [False] and "float32" in predictor.way
 
 
+def test_a_network_without_bfloat16_kernels_is_computed_in_float32(monkeypatch):
+    """MobileFaceNet on a processor with bfloat16: the engine refuses at the first batch."""
+    plain = engine._inference
+
+    def refused(batch: np.ndarray) -> np.ndarray:
+        raise ValueError("(InvalidArgument) elementwise_add: bfloat16\n [Hint: ...]")
+
+    monkeypatch.setattr(
+        engine, "_inference", lambda net, shape, bfloat16: refused if bfloat16 else plain(net, shape, False)
+    )
+    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    net, batch = new_embedder(), images(2)
+    net.eval()
+    predictor = Predictor(net, net.spec.picture.shape)
+    close(predictor(batch), eager(net, batch))
+    assert predictor.way == "inference engine, oneDNN, float32"
+    with pytest.raises(UserError, match=r"^[^\n]*bfloat16[^\n]*--precision[^\n]*$"):
+        Predictor(net, net.spec.picture.shape, "bfloat16")(batch)
+
+
+def test_the_engine_says_nothing(capfd):
+    net = new_embedder()
+    Predictor(net, net.spec.picture.shape, "auto")(images(2))
+    print("still there")
+    assert capfd.readouterr() == ("still there\n", "")
+
+
 def test_the_eager_way_restores_the_mode_also_after_an_error():
     net = new_embedder()
     net.train()

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from metric_learning.checks import UserError
-from metric_learning.metrics import all_pairs, per_group, retrieval_metrics, ten_fold_accuracy, verification_metrics
+from metric_learning.metrics import (
+    all_pairs,
+    best_accuracy,
+    per_group,
+    retrieval_metrics,
+    ten_fold_accuracy,
+    verification_metrics,
+)
 from metric_learning.plot import rate
 from metric_learning.report import Report, table
 
@@ -24,6 +31,7 @@ def full_report():
         verification=two_groups(),
         pairs="pairs.txt",
         folds={"north": ten_fold_accuracy(np.arange(20) / 20, np.arange(20) >= 10), "south": ten_fold_accuracy([], [])},
+        best={"north": best_accuracy([0.9, 0.6, 0.4, 0.2], [1, 0, 1, 0]), "south": best_accuracy([], [])},
     )
 
 
@@ -51,6 +59,9 @@ def test_text_says_all_of_it():
     assert line_of(text, "FRR max / min", after="Bias").split()[-2:] == ["undefined", "undefined"]
     assert line_of(text, "groups measured", after="Bias").split()[-3:] == ["0", "of", "2"]
     assert line_of(text, "south", after="Accuracy over folds").split() == ["south", "0", "undefined", "undefined"]
+    assert "optimistic" in line_of(text, "Accuracy at the best")
+    assert line_of(text, "north", after="Accuracy at the best").split() == ["north", "75.00", "0.4000"]
+    assert line_of(text, "south", after="Accuracy at the best").split() == ["south", "undefined", "undefined"]
     assert not any(line != line.rstrip() for line in text.splitlines())
     assert "nan" not in text.replace("nan\n", "", 1).lower()
 
@@ -84,6 +95,10 @@ def test_json_has_numbers_and_nulls_only(tmp_path):
     assert found["verification"]["at_global"]["south"][0]["far"] == 0.1
     assert found["verification"]["groups"]["north"]["roc_far"] == [0.0, 0.1]
     assert found["folds"]["south"]["mean"] is None
+    assert found["best_threshold"] == {
+        "north": {"accuracy": 0.75, "threshold": 0.4},
+        "south": {"accuracy": None, "threshold": None},
+    }
     Report().write_json(path)
     assert json.loads(path.read_text(encoding="utf-8"))["verification"] is None
 
@@ -146,3 +161,24 @@ def test_plot_bars_are_for_measurable_rates_only():
     assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-1\n(cosine >= 0.100)"]
     # At .1 and above: north rejects none of .9 .8 .7 .2, south none of .9 .8 .3 .2.
     assert [bar.get_height() for bar in panel.patches] == [0, 0]
+
+
+def test_plot_of_good_curves_shows_the_part_of_the_scale_where_they_differ():
+    from matplotlib.figure import Figure
+
+    from metric_learning.plot import _draw_roc
+
+    for tar, bottom in ((98, 90), (92, 80), (50, 40), (3, 0)):
+        panel = Figure().subplots()
+        _draw_roc(panel, per_group({"a": ([0.9] * tar + [-0.9] * (100 - tar), [0.0] * 20)}, fars=(0.1,)))
+        assert panel.get_ylim() == (bottom, 100 + 0.01 * (100 - bottom))
+
+
+def test_a_long_title_is_broken_into_lines(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said = []
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **look: said.append(text))
+    report = Report(verification=all_pairs(np.eye(3), [0, 0, 1]), pairs="the 9 pairs of " + "folder/" * 20 + "$x.txt")
+    assert report.write_plot(tmp_path / "roc.png")
+    assert max(map(len, said[0].split("\n"))) <= 71 and said[0].endswith("\\$x.txt")

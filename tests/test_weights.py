@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import json
+import os
 import socket
 import threading
 import time
@@ -12,13 +14,17 @@ import numpy as np
 import paddle
 import pytest
 from small_runs import equal_arrays, images, new_embedder
+from torch_file import state_dict, write_zip
 
 from metric_learning import weights
 from metric_learning.backbones.resnet import DEPTHS
 from metric_learning.checks import UserError
-from metric_learning.embedder import Embedder, save_embedder
+from metric_learning.config.names import MODELS
+from metric_learning.data.transforms import PictureSpec
+from metric_learning.embedder import Embedder, EmbedderSpec, save_embedder
 from metric_learning.files import write_tensors
-from metric_learning.weights import imagenet_file, load_weights, read_arrays
+from metric_learning.formats import FORMATS, recognise, torch_names
+from metric_learning.weights import foreign_spec, imagenet_file, load_weights, read_arrays
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -67,8 +73,9 @@ def test_paddlecv_names_cover_the_whole_backbone(depth):
     wanted = {f"backbone.{name}" for name in vision(depth).state_dict() if not name.startswith("fc.")}
     pairs = paddlecv_names(depth)
     given = {theirs: np.zeros(1) for theirs, _ in pairs} | {"fc_0.w_0": np.zeros(1), "fc_0.b_0": np.zeros(1)}
-    renamed = weights._from_paddlecv(given)
-    assert renamed.keys() == {f"backbone.{ours}" for _, ours in pairs} == wanted
+    found = recognise(torch_names(given | {"conv1_weights": np.zeros((1, 1, 1, 1))}))
+    assert found is not None and found.model == f"ResNet{depth}" and set(found.heads) == {"fc_0.w_0", "fc_0.b_0"}
+    assert {f"backbone.{name}" for name in found.arrays} == set(torch_names(dict.fromkeys(wanted, np.zeros(1))))
 
 
 def test_a_paddlecv_file_gives_the_features_of_its_network(tmp_path):
@@ -78,7 +85,8 @@ def test_a_paddlecv_file_gives_the_features_of_its_network(tmp_path):
     paddle.save(stored, str(tmp_path / "cv.pdparams"))
     embedder = cached(50)
     said = load_weights(embedder, tmp_path / "cv.pdparams")
-    assert said == f"Weights from {tmp_path / 'cv.pdparams'}; the layers behind the backbone (8-d) start anew."
+    start = f"Weights from {tmp_path / 'cv.pdparams'}"
+    assert said == f"{start}; its classifier is left out (fc_0.w_0); the layers behind the backbone (8-d) start anew."
     same_features(embedder, theirs)
 
 
@@ -147,7 +155,7 @@ def test_weights_of_other_kinds_are_refused(tmp_path):
         assert said in refused(cached(18), tmp_path / "b.safetensors")
     del whole["neck.0.bias"]
     write_tensors(tmp_path / "c.safetensors", whole, {})
-    assert "neck.0.bias is missing" in refused(cached(18), tmp_path / "c.safetensors")
+    assert "1 missing in the file (neck.0.bias)" in refused(cached(18), tmp_path / "c.safetensors")
 
 
 def test_a_neck_that_is_not_asked_for_is_left_out_and_said(tmp_path):
@@ -160,9 +168,229 @@ def test_files_that_are_no_weights(tmp_path):
     for name in ("none.safetensors", "none.pdparams", "none"):
         with pytest.raises(UserError, match="no such file"):
             read_arrays(tmp_path / name)
-    (tmp_path / "a.pth").write_bytes(b"")
-    with pytest.raises(UserError, match=r"must end in \.safetensors or \.pdparams"):
-        read_arrays(tmp_path / "a.pth")
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"must end in one of \.safetensors, \.pdparams, \.pt, \.pth"):
+        read_arrays(tmp_path / "a.onnx")
+
+
+# ---- every foreign format: our arrays -> its names -> a file -> loaded -> the same outputs
+
+MODEL_OF = {  # a small model of each
+    "arcface_torch or PLSC IResNet": ("IR18", (3, 112, 112)),
+    "arcface_torch or PLSC mbf": ("MobileFaceNetX2", (3, 112, 112)),
+    "foamliu MobileFaceNet": ("MobileFaceNetReLU6", (3, 112, 112)),
+    "torchvision or paddle.vision ResNet": ("ResNet18", (3, 64, 64)),
+    "PaddleCV ResNet": ("ResNet50", (3, 64, 64)),
+    "paddle.vision MobileNetV1": ("MobileNetV1", (3, 64, 64)),
+    "torchvision or paddle.vision MobileNetV2": ("MobileNetV2", (3, 64, 64)),
+    "torchvision MobileNetV3": ("MobileNetV3Small", (3, 64, 64)),
+    "paddle.vision MobileNetV3": ("MobileNetV3Large", (3, 64, 64)),
+    "torchvision or paddle.vision VGG16 with batch normalisation": ("VGG16BN", (3, 32, 32)),
+    "torchvision or paddle.vision VGG16": ("VGG16", (3, 32, 32)),
+    "timm or DeiT ViT-S/16": ("ViTS16", (3, 32, 32)),
+}
+BF16 = np.array([0x3F80, 0xC020], "<u2")  # 1, -2.5
+HEAD = {
+    "MobileFaceNetX2": "head",
+    "VGG16": "classifier.6",
+    "VGG16BN": "classifier.6",
+    "MobileNetV2": "classifier.1",
+    "ViTS16": "head",
+}
+FORMAT = {form.name: form for form in FORMATS}
+
+
+def foreign_names(name: str, embedder: Embedder) -> dict[str, str]:
+    """Our name -> the source's (in PyTorch's way), written down independently of what reads them."""
+    ours = [key.removeprefix("backbone.") for key in embedder.state_dict()]
+    names = {key: key.replace("._mean", ".running_mean").replace("._variance", ".running_var") for key in ours}
+    names = {key: new.replace("._weight", ".weight") for key, new in names.items()}
+    if name == "PaddleCV ResNet":
+        theirs = {b: a for a, b in paddlecv_names(50)}
+        return {key: theirs[key] for key in names}
+    if name != "torchvision MobileNetV3":
+        return names
+    blocks = 1 + max(int(key.split(".")[1]) for key in ours if key.startswith("blocks."))
+    made = {}
+    for key, new in names.items():
+        first, *rest = new.split(".")
+        if first == "blocks":
+            parts = list(dict.fromkeys(k.split(".")[2] for k in ours if k.startswith(f"blocks.{rest[0]}.")))
+            new = ".".join([f"features.{int(rest[0]) + 1}.block.{parts.index(rest[1])}", *rest[2:]])
+        else:
+            new = ".".join([f"features.{0 if first == 'conv' else blocks + 1}", *rest])
+        made[key] = new
+    return made
+
+
+def random_embedder(model: str, shape: tuple[int, int, int], seed: int) -> Embedder:
+    paddle.seed(seed)
+    embedder = Embedder(EmbedderSpec(model, 0, PictureSpec(shape, test_crop=1.0)))
+    rng = np.random.default_rng(seed)
+    for value in embedder.state_dict().values():
+        if value.ndim == 1:  # scales, biases, statistics, slopes: no two alike
+            value.set_value(rng.uniform(0.5, 1.5, value.shape).astype(np.float32))
+    embedder.eval()
+    return embedder
+
+
+def foreign_arrays(name: str, embedder: Embedder, torch: bool = True) -> dict[str, np.ndarray]:
+    linear = {f"{n}.weight" for n, layer in embedder.named_sublayers() if isinstance(layer, paddle.nn.Linear)}
+    arrays = embedder.arrays()
+    names = foreign_names(name, embedder)
+    made = {}
+    for ours, theirs in names.items():
+        value = arrays[f"backbone.{ours}"]
+        made[theirs] = value.T if torch and f"backbone.{ours}" in linear else value
+    head = HEAD.get(embedder.spec.model, "fc" if "IR" not in embedder.spec.model else "head")
+    if name != "PaddleCV ResNet":
+        made[f"{head}.weight"] = np.zeros((10, 4), np.float32)
+        if any(theirs.endswith("running_mean") for theirs in made):
+            made["bn1.num_batches_tracked"] = np.array(3)
+    return made
+
+
+def test_every_format_has_a_round_trip():
+    assert MODEL_OF.keys() == FORMAT.keys()
+
+
+quick = {"MobileFaceNetReLU6", "MobileNetV1", "MobileNetV2", "MobileNetV3Small"}
+big = {name for name, (model, _) in MODEL_OF.items() if model not in quick}
+formats = [pytest.param(name, marks=pytest.mark.slow) if name in big else name for name in MODEL_OF]
+
+
+@pytest.mark.parametrize("name", formats)
+def test_a_file_of_every_format_gives_the_same_outputs(tmp_path, name):
+    model, shape = MODEL_OF[name]
+    source = random_embedder(model, shape, 1)
+    arrays = {f"module.{key}": value for key, value in foreign_arrays(name, source).items()}
+    path = tmp_path / "a.pth"
+    write_zip(path, {"epoch": 1, "state_dict": state_dict(arrays)})
+    spec, said = foreign_spec(path)
+    assert (spec.model, spec.embedding_size, said, spec.picture) == (model, 0, name, FORMAT[name].picture)
+    target = random_embedder(model, shape, 2)
+    said = load_weights(target, path)
+    assert "\n" not in said and (name == "PaddleCV ResNet" or "its classifier is left out" in said)
+    given = paddle.to_tensor(images(2, shape))
+    with paddle.no_grad():
+        np.testing.assert_allclose(target(given).numpy(), source(given).numpy(), rtol=1e-5, atol=1e-5)
+    equal_arrays(source.arrays(), target.arrays())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["arcface_torch or PLSC IResNet", "timm or DeiT ViT-S/16"])
+def test_files_of_paddle_are_not_transposed(tmp_path, name):
+    model, shape = MODEL_OF[name]
+    source = random_embedder(model, shape, 1)
+    paddle.save({n.removeprefix("backbone."): v for n, v in source.state_dict().items()}, str(tmp_path / "a.pdparams"))
+    target = random_embedder(model, shape, 2)
+    load_weights(target, tmp_path / "a.pdparams")
+    equal_arrays(source.arrays(), target.arrays())
+
+
+@functools.cache
+def small_face() -> tuple[Embedder, dict[str, np.ndarray]]:
+    source = random_embedder("MobileFaceNetReLU6", (3, 112, 112), 1)
+    return source, foreign_arrays("foamliu MobileFaceNet", source)
+
+
+def face_file(path: Path, **changed) -> Path:
+    arrays = small_face()[1] | changed
+    write_zip(path, state_dict({name: value for name, value in arrays.items() if value is not None}))
+    return path
+
+
+def test_a_partial_match_is_an_error_that_says_what_does_not_fit(tmp_path):
+    path = face_file(
+        tmp_path / "a.pt",
+        **{"conv3.bias": None, "conv3.weight": np.zeros((128, 512, 2, 1), np.float32), "more.weight": np.ones(3)},
+    )
+    said = refused(random_embedder("MobileFaceNetReLU6", (3, 112, 112), 2), path)
+    for words in (
+        "1 missing in the file (backbone.conv3.bias)",
+        "1 unexpected in the file (backbone.more.weight)",
+        "1 of another shape (backbone.conv3.weight is [128, 512, 2, 1], not [128, 512, 1, 1])",
+        "--partial_weights=True",
+    ):
+        assert words in said
+
+
+def test_partial_weights_take_what_fits_and_say_so(tmp_path):
+    source, _ = small_face()
+    path = face_file(tmp_path / "a.pt", **{"conv3.bias": None, "more.weight": np.ones(3, np.float32)})
+    target = random_embedder("MobileFaceNetReLU6", (3, 112, 112), 2)
+    before = target.arrays()
+    said = load_weights(target, path, partial=True)
+    assert "WARNING: only" in said and "backbone.conv3.bias" in said
+    after = target.arrays()
+    np.testing.assert_array_equal(after["backbone.conv3.bias"], before["backbone.conv3.bias"])
+    np.testing.assert_array_equal(after["backbone.conv3.weight"], source.arrays()["backbone.conv3.weight"])
+    write_zip(path, state_dict({"nothing.of.it": np.ones(3, np.float32)}))
+    with pytest.raises(UserError, match="Nothing of it fits"):
+        load_weights(target, path, partial=True)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    path = face_file(tmp_path / "a.pt", **{"conv3.bias": np.full(128, np.nan, np.float32)})
+    assert "backbone.conv3.bias holds numbers that are not finite" in refused(small_face()[0], path)
+
+
+def test_half_precision_and_bfloat16_of_safetensors(tmp_path):
+    arrays = {"a": np.arange(4, dtype=np.float16), "b": np.arange(3, dtype=np.int64)}
+    header, data = {}, b""
+    for name, kind, value in (("a", "F16", arrays["a"]), ("b", "I64", arrays["b"]), ("c", "BF16", BF16)):
+        where = [len(data), len(data) + value.nbytes]
+        header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": where}
+        data += value.tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    found = read_arrays(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(found["c"], np.array([1.0, -2.5], np.float32))
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_linear_layers_of_each_framework():
+    """PyTorch keeps (outputs, inputs), Paddle the reverse; a square one is told by names or neighbours."""
+    net = Embedder.__new__(Embedder)
+    paddle.nn.Layer.__init__(net)
+    net.backbone = paddle.nn.Sequential(paddle.nn.Linear(4, 4), paddle.nn.Linear(4, 6))
+    square, wide = np.ones((4, 4)), np.ones((4, 6))
+    ours = {"backbone.0.weight": square, "backbone.1.weight": wide}
+    theirs = {"backbone.0.weight": square, "backbone.1.weight": wide.T}
+    assert weights._by_torch(theirs, net, theirs) and not weights._by_torch(ours, net, ours)
+    assert weights._by_torch({"bn.running_var": square}, net, ours)
+    assert not weights._by_torch({"bn._variance": square}, net, theirs)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.backbone."])
+def test_prefixes_and_heads_beside_the_backbone(prefix):
+    arrays = {f"{prefix}{name}": value for name, value in small_face()[1].items()}
+    found = recognise(torch_names(arrays | ({"loss.weight": np.ones(3)} if prefix == "model." else {})))
+    assert found is not None and found.model == "MobileFaceNetReLU6"
+
+
+def test_sizes_of_a_known_network_that_are_no_model():
+    names = [f"layer{s}.{b}.conv1.weight" for s in range(1, 5) for b in range(6)]
+    arrays = dict.fromkeys([*names, *FORMAT["arcface_torch or PLSC IResNet"].marks], np.zeros(1))
+    with pytest.raises(UserError, match=r"\(6, 6, 6, 6\) blocks, which is none of IR18"):
+        recognise(arrays)
+
+
+def test_a_family_stands_for_its_kinds():
+    assert weights.same_family("MobileFaceNet", "MobileFaceNetReLU6") and weights.same_family("IR50", "IR50")
+    assert not weights.same_family("IR18", "IR50") and not weights.same_family("MobileFaceNetX2", "MobileFaceNet")
+    assert {model for kinds in weights.FAMILIES.items() for model in (kinds[0], *kinds[1])} <= set(MODELS)
+
+
+def test_the_real_file_is_recognised():
+    path = Path(os.environ.get("METRIC_LEARNING_DATA", Path(__file__).parents[2] / "shared/data"))
+    path = path / "weights/mobilefacenet.pt"
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    spec, _ = foreign_spec(path)
+    assert spec.model == "MobileFaceNetReLU6" and spec.picture.shape == (3, 112, 112)
+    assert load_weights(Embedder(spec), path) == f"Weights from {path}."
 
 
 # ---- ImageNet's weights

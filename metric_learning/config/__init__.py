@@ -5,12 +5,12 @@ This package imports neither Paddle nor NumPy, so that --help and a refused opti
 
 from metric_learning.config.base import Options as Options
 from metric_learning.config.base import options as options
+from metric_learning.config.elem import ElemOptions as ElemOptions
+from metric_learning.config.pair import PairOptions as PairOptions
 from metric_learning.config.parsing import COMMANDS as COMMANDS
 from metric_learning.config.parsing import from_dict as from_dict
 from metric_learning.config.parsing import parse as parse
 from metric_learning.config.parsing import resumed as resumed
-from metric_learning.config.training import ElemOptions as ElemOptions
-from metric_learning.config.training import PairOptions as PairOptions
 from metric_learning.config.training import TrainOptions as TrainOptions
 from metric_learning.config.using import EvalOptions as EvalOptions
 from metric_learning.config.using import InferOptions as InferOptions

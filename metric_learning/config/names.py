@@ -1,10 +1,15 @@
 """What options may be called. Tests hold these equal to the tables of losses, backbones and data sources."""
 
-MODELS = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152")
-ELEMENT_LOSSES = ("softmax", "arcmargin")
+_DEPTHS = (18, 34, 50, 101, 152)
+MODELS = (
+    *(f"{family}{depth}" for family in ("ResNet", "IR", "IRSE") for depth in _DEPTHS),
+    *("MobileNetV1", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
+    *("MobileFaceNet", "MobileFaceNetReLU6", "MobileFaceNetX2", "VarGFaceNet", "VGG16", "VGG16BN", "ViTS16"),
+)
+ELEMENT_LOSSES = ("softmax", "arcmargin", "amsoftmax", "sphereface", "magface", "curricularface", "adaface")
 PAIR_LOSSES = ("triplet", "quadruplet", "quadruplet_full", "eml", "npairs")
 MININGS = ("given", "batch_hard", "semi_hard", "batch_all")
-DATASETS = ("sop", "folders", "groups", "csv")
+DATASETS = ("sop", "folders", "groups", "csv", "recordio")
 STRATEGIES = ("piecewise_decay", "cosine_decay", "linear_decay", "constant")
 OPTIMIZERS = ("momentum", "adam")
 PRECISIONS = ("auto", "float32", "bfloat16")

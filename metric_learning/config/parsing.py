@@ -8,7 +8,9 @@ from typing import Any, NoReturn, TypeVar
 
 from metric_learning.checks import UserError, suggestion
 from metric_learning.config.base import RESUMABLE, Options, options
-from metric_learning.config.training import ElemOptions, PairOptions, TrainOptions
+from metric_learning.config.elem import ElemOptions
+from metric_learning.config.pair import PairOptions
+from metric_learning.config.training import TrainOptions
 from metric_learning.config.using import EvalOptions, InferOptions
 from metric_learning.config.values import boolean, integer, number, text
 

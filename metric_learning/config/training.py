@@ -1,12 +1,10 @@
-"""The options of train_elem and train_pair."""
+"""What train_elem and train_pair share."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from metric_learning.checks import UserError, check_range
+from metric_learning.checks import check_range
 from metric_learning.config.base import COUNT, SEED, Options, option
-from metric_learning.config.names import ELEMENT_LOSSES, MININGS, MODELS, OPTIMIZERS, PAIR_LOSSES, STRATEGIES
+from metric_learning.config.names import MODELS, OPTIMIZERS, STRATEGIES
 from metric_learning.config.values import check_channel_numbers, shape_of, steps_of
 
 
@@ -47,6 +45,7 @@ class TrainOptions(Options):
     keep: int = option(2, "checkpoints to keep beside the best weights; 0: all", resumable=True)
     seed: int = option(0, "seed of weights, order and augmentation")
     pretrained_model: str | None = option(None, "weights to start from: a run, a file, `imagenet`, or `none`")
+    partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
     checkpoint: str | None = option(None, "run (folder) or checkpoint (file) to resume")
     onednn: bool = option(
         True, "train through oneDNN convolutions where that is right (Paddle 3.3 on a CPU)", resumable=True
@@ -79,7 +78,7 @@ class TrainOptions(Options):
 
 
 # What replaces the defaults where no data is given: the demo faces, small enough for two cores.
-_DEMO = {
+DEMO = {
     "model": "ResNet18",
     "image_shape": "3,56,56",
     "test_crop": 1.0,
@@ -91,107 +90,3 @@ _DEMO = {
     "display_iter_step": 10,
     "save_iter_step": 50,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElemOptions(TrainOptions):
-    """Stage one: one picture at a time against class centres."""
-
-    command: ClassVar[str] = "train_elem"
-    demo: ClassVar[dict[str, Any]] = {
-        **_DEMO,
-        "train_batch_size": 64,
-        "lr": 0.05,
-        "lr_strategy": "cosine_decay",
-        "warmup_steps": 20,
-        "total_iter_num": 150,
-        "test_iter_step": 50,
-        "arc_scale": 16.0,
-        "arc_margin": 0.1,
-    }
-    purpose: ClassVar[str] = "Stage one: learn an embedding with a loss over class centres."
-
-    class_dim: int | None = option(None, "number of classes; by default it is counted")
-    loss_name: str = option("softmax", "loss", choices=ELEMENT_LOSSES)
-    arc_scale: float = option(80.0, "arcmargin: scale s of the cosines")
-    arc_margin: float = option(0.15, "arcmargin: margin m added to the angle, in radians")
-    arc_easy_margin: bool = option(False, "arcmargin: margin only where the cosine is above 0")
-    focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
-
-    def validate(self) -> None:
-        super().validate()
-        check_range("--arc_scale", self.arc_scale, above=0)
-        check_range("--arc_margin", self.arc_margin, 0, math.pi / 2)
-        check_range("--focal_gamma", self.focal_gamma, 0)
-        if self.class_dim is not None:
-            check_range("--class_dim", self.class_dim, 1, 10**8)
-
-    def unused(self) -> list[str]:
-        """Options that were typed and that this loss does not look at."""
-        arc = {"arc_scale", "arc_margin", "arc_easy_margin"}
-        return sorted(self.typed & arc) if self.loss_name != "arcmargin" else []
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairOptions(TrainOptions):
-    """Stage two: pictures against each other."""
-
-    command: ClassVar[str] = "train_pair"
-    demo: ClassVar[dict[str, Any]] = {
-        **_DEMO,
-        "train_batch_size": 64,
-        "samples_each_class": 4,
-        "lr": 0.001,
-        "lr_strategy": "cosine_decay",
-        "total_iter_num": 100,
-        "test_iter_step": 20,
-    }
-    purpose: ClassVar[str] = "Stage two: fine-tune an embedding with a loss over pairs of pictures."
-
-    train_batch_size: int = option(120, "pictures a step")
-    lr: float = option(0.0001, "learning rate")
-    lr_steps: str = option("100000", "steps at which piecewise_decay divides the rate by 10")
-    total_iter_num: int = option(100000, "steps of the run", resumable=True)
-    test_iter_step: int = option(5000, "steps between two evaluations on the validation classes", resumable=True)
-    save_iter_step: int = option(5000, "steps between two checkpoints", resumable=True)
-    loss_name: str = option("triplet", "loss", choices=PAIR_LOSSES)
-    samples_each_class: int = option(2, "pictures of each class in a batch")
-    margin: float = option(0.1, "margin of triplet and quadruplet, in squared distances")
-    margin2: float = option(0.05, "quadruplet_full: margin of the second term")
-    mining: str | None = option(
-        None, "which triplets or quadruplets of a batch count [triplet: given]", choices=MININGS
-    )
-    soft_margin: bool = option(False, "triplet: softplus instead of a hinge")
-    npairs_reg_lambda: float = option(0.01, "npairs: weight of the embeddings' length")
-
-    def validate(self) -> None:
-        super().validate()
-        check_range("--samples_each_class", self.samples_each_class, 2, 10**6)
-        for name in ("margin", "margin2", "npairs_reg_lambda"):
-            check_range(f"--{name}", getattr(self, name), 0)
-        if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
-            raise UserError(f"--mining with quadruplet_full must be given or batch_hard; got {self.mining!r}.")
-        senseless = {
-            "mining": ("triplet", "quadruplet_full"),
-            "soft_margin": ("triplet",),
-            "margin2": ("quadruplet_full",),
-        }
-        for name, losses in senseless.items():
-            if name in self.typed and self.loss_name not in losses:
-                raise UserError(
-                    f"--{name} has no meaning with --loss_name={self.loss_name}; it is for {', '.join(losses)}."
-                )
-
-    def unused(self) -> list[str]:
-        """Options that were typed and that this loss does not look at."""
-        looked_at = {
-            "margin": self.loss_name in ("triplet", "quadruplet", "quadruplet_full"),
-            "npairs_reg_lambda": self.loss_name == "npairs",
-            "samples_each_class": not self.rows_given,
-        }
-        return sorted(name for name, used in looked_at.items() if name in self.typed and not used)
-
-    @property
-    def rows_given(self) -> bool:
-        """Whether batches are ready-made triplets or quadruplets in rows, as PaddleCV feeds them, instead of P x K."""
-        return self.mining == "given" or (self.loss_name == "triplet" and self.mining is None)

@@ -23,6 +23,7 @@ class UseOptions(Options):
     image_mean: str | None = option(None, "mean of each channel, R,G,B in 0..1; by default as the weights say")
     image_std: str | None = option(None, "standard deviation of each channel; by default as the weights say")
     test_crop: float | None = option(None, "share of the short side that is kept; by default as the weights say")
+    partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
     flip_test: bool = option(False, "add the embedding of the mirrored picture")
 
     def validate(self) -> None:
@@ -49,7 +50,13 @@ class EvalOptions(UseOptions):
     purpose: ClassVar[str] = "Measure an embedding: Recall@k, MAP@R, and verification TAR@FAR group by group."
 
     split: str | None = option(None, "which pictures are measured [test]", choices=SPLITS)
-    pairs: str | None = option(None, "csv of pairs (a,b,same[,group]) to verify instead of all pairs within each group")
+    pairs: str | None = option(
+        None,
+        "pairs to verify instead of all pairs within each group: csv (a,b,same[,group]), LFW's pairs.txt or "
+        "pairsDevTest.txt, InsightFace's .bin, RFW's folder or list, or the word rfw",
+    )
+    templates: str | None = option(None, "csv path,template,media: --pairs (csv) names these templates, not pictures")
+    folds: int | None = option(None, "folds of the accuracy over --pairs [10 where the list has folds]")
     fars: str = option("0.1,0.01,0.001,0.0001", "false-accept rates to report the true-accept rate at")
     output: str | None = option(None, "where the results go (json; a plot beside it) [in the run's folder]")
 
@@ -58,6 +65,11 @@ class EvalOptions(UseOptions):
         fars_of(self.fars)
         if self.pairs and self.split:
             raise UserError("--split has no meaning with --pairs: the pairs say which pictures are measured.")
+        for name in ("templates", "folds"):
+            if getattr(self, name) is not None and not self.pairs:
+                raise UserError(f"--{name} needs a list of pairs; name one by --pairs.")
+        if self.folds is not None:
+            check_range("--folds", self.folds, 2, 1000)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
-from metric_learning.data.pictures import PictureError, read_picture
+from metric_learning.data.pictures import PictureError, Source, read_picture
 from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, to_batch
@@ -111,7 +111,7 @@ def train_batches(
 
 
 def test_batches(
-    paths: Sequence[str],
+    paths: Sequence[Source],
     spec: PictureSpec,
     batch_size: int,
     workers: int,
@@ -120,6 +120,7 @@ def test_batches(
 ) -> Iterator[tuple[Indices, Images]]:
     """(indices into `paths` (b,), images (b, C, H, W) float32) in order; unreadable pictures are left out, so b <= B.
 
+    Instead of a path a picture may be given as its encoded bytes.
     flip mirrors every picture, for the flip test. The last batch is short; one with nothing readable is not given out.
     """
     check_range("--test_batch_size", batch_size, 1)
@@ -148,11 +149,11 @@ test_batches.__test__ = False  # type: ignore[attr-defined]  # a test of a model
 # ---- one picture
 
 
-def _read(path: str, bad: BadPictures) -> Picture | None:
+def _read(path: Source, bad: BadPictures) -> Picture | None:
     try:
         return read_picture(path)
     except PictureError as error:
-        bad.add(path, error)
+        bad.add(str(path), error)
         return None
 
 

@@ -1,15 +1,18 @@
-"""One picture file of any kind -> uint8 (H, W, 3) RGB, upright; a PictureError where the file is not whole."""
+"""One picture, file or bytes, of any kind -> uint8 (H, W, 3) RGB, upright; a PictureError where it is not whole."""
 
 import io
 import os
 import stat
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+
+from metric_learning.data.recordio import is_record, read_encoded
 
 # More than this is refused before anything is decoded; Pillow's own default limit.
 MAX_PIXELS = 89_478_485
@@ -25,15 +28,30 @@ class PictureError(ValueError):
     """This file is not a whole picture; the message is its path and why."""
 
 
-def read_picture(path: str | Path) -> NDArray[np.uint8]:
-    """Decode a picture file -> (H, W, 3) uint8 RGB, contiguous and writable.
+class Encoded(NamedTuple):
+    """A picture that lies in memory as the bytes of its file, and what to call it."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = str | Encoded
+
+
+def read_picture(path: Source | Path) -> NDArray[np.uint8]:
+    """Decode a picture file, or one that is encoded in memory -> (H, W, 3) uint8 RGB, contiguous and writable.
 
     Gray is repeated over the channels, alpha is laid over white, 16 bits are scaled to 8, EXIF rotation is applied,
     CMYK is converted, of several frames the first is taken. Raises PictureError where the file is missing, cut off,
     not a picture, or above MAX_PIXELS.
     """
     try:
-        data = _read_bytes(path)
+        data = path.data if isinstance(path, Encoded) else encoded(path)
+        if not data:
+            raise ValueError("empty file")
         picture = _decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
         return _decode_any(data) if picture is None else picture
     except MemoryError:
@@ -50,15 +68,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def encoded(path: str | Path) -> bytes:
+    """The bytes of a picture file, or of a picture in a RecordIO file (`train.rec#1234`), as they are."""
+    return read_encoded(path) if is_record(path) else _read_bytes(path)
+
+
 def _read_bytes(path: str | Path) -> bytes:
     # Looked at before it is opened: to open a named pipe would wait for ever.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("not a regular file")
     with open(path, "rb") as file:
-        data = file.read()
-    if not data:
-        raise ValueError("empty file")
-    return data
+        return file.read()
 
 
 # ---- the fast way: whole JPEGs of one or three channels

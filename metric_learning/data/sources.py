@@ -16,6 +16,7 @@ from metric_learning.checks import UserError, check_choice
 from metric_learning.data.lists import Parts as Parts
 from metric_learning.data.lists import Sample as Sample
 from metric_learning.data.lists import read_csv, read_sop_list
+from metric_learning.data.recordio import TRAIN, read_recordio
 from metric_learning.data.walk import check_folder, is_folder, pictures_below, visible
 
 SOP_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
@@ -81,17 +82,21 @@ def indices_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def recognise(data_dir: str | Path) -> str:
-    """The name in SOURCES of the layout at `data_dir`, tried in the order: SOP lists, csv, race folders, folders."""
+    """The name in SOURCES of the layout at `data_dir`; tried are SOP lists, RecordIO, csv, race folders, folders."""
     root = Path(data_dir)
     if root.is_file():
         if _is_csv(root.name):
             return "csv"
-        raise UserError(f"{root} is a file but not a csv file; --data_dir takes a folder or a .csv.")
+        if root.suffix.lower() == ".rec":
+            return "recordio"
+        raise UserError(f"{root} is neither a .csv nor a .rec file; --data_dir takes one of them or a folder.")
     check_folder(root)
     entries = visible(root)
     names = [entry.name for entry in entries]
     if any(name in SOP_LISTS.values() for name in names):
         return "sop"
+    if TRAIN in names:
+        return "recordio"
     if any(_is_csv(name) for name in names):
         return "csv"
     folders = [entry for entry in entries if is_folder(entry)]
@@ -172,4 +177,5 @@ SOURCES: dict[str, Callable[[Path], Parts]] = {
     "folders": _read_folders,
     "groups": _read_groups,
     "csv": _read_csv_folder,
+    "recordio": read_recordio,
 }

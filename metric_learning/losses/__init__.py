@@ -4,30 +4,59 @@ Element-wise: centres x margin x (focal) cross-entropy. Pair-wise: the samples o
 A new margin or pair loss is a line in one of the two tables below; the sweep tests then cover it.
 """
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from metric_learning.checks import check_choice
 from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.element import ElementLoss
 from metric_learning.losses.eml import EmlLoss
-from metric_learning.losses.margins import ArcMargin, Margin, Softmax
+from metric_learning.losses.margins import (
+    AdaFace,
+    AmSoftmax,
+    ArcMargin,
+    CurricularFace,
+    MagFace,
+    Margin,
+    Softmax,
+    SphereFace,
+)
 from metric_learning.losses.npairs import NpairsLoss
 from metric_learning.losses.pairs import PairLoss
 from metric_learning.losses.quadruplet import QuadrupletFullLoss, QuadrupletLoss
 from metric_learning.losses.triplet import TripletLoss
 
-__all__ = ["ELEMENT_LOSSES", "PAIR_LOSSES", "ElementLoss", "PairLoss", "element_loss", "pair_loss"]
+__all__ = [
+    "ELEMENT_LOSSES",
+    "PAIR_LOSSES",
+    "ElementLoss",
+    "MarginSettings",
+    "PairLoss",
+    "element_loss",
+    "margin_settings",
+    "pair_loss",
+]
 
 
 @dataclass(frozen=True)
 class MarginSettings:
-    """What a margin may be told; None leaves the loss its own default."""
+    """What a margin may be told, by the names of its constructor; None leaves the loss its own default."""
 
     scale: float | None = None
     margin: float | None = None
-    easy_margin: bool = False
+    easy_margin: bool | None = None
+    l_a: float | None = None  # magface: lengths and margins at the ends, weight of the penalty
+    u_a: float | None = None
+    l_margin: float | None = None
+    u_margin: float | None = None
+    lambda_g: float | None = None
+    h: float | None = None  # adaface
+    ema_rate: float | None = None  # curricularface, adaface
+    lambda_base: float | None = None  # sphereface: the annealing
+    lambda_gamma: float | None = None
+    lambda_min: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +76,9 @@ def _given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _softmax(_: MarginSettings) -> Margin:
-    return Softmax()
-
-
-def _arcmargin(s: MarginSettings) -> Margin:
-    return ArcMargin(easy_margin=s.easy_margin, **_given(scale=s.scale, margin=s.margin))
+def margin_settings(name: str) -> list[str]:
+    """The settings that the margin of an element-wise loss has."""
+    return list(inspect.signature(ELEMENT_LOSSES[name]).parameters)
 
 
 def _triplet(s: PairSettings) -> PairLoss:
@@ -75,9 +101,14 @@ def _npairs(s: PairSettings) -> PairLoss:
     return NpairsLoss(s.npairs_reg_lambda)
 
 
-ELEMENT_LOSSES: dict[str, Callable[[MarginSettings], Margin]] = {
-    "softmax": _softmax,
-    "arcmargin": _arcmargin,
+ELEMENT_LOSSES: dict[str, type[Margin]] = {
+    "softmax": Softmax,
+    "arcmargin": ArcMargin,
+    "amsoftmax": AmSoftmax,
+    "sphereface": SphereFace,
+    "magface": MagFace,
+    "curricularface": CurricularFace,
+    "adaface": AdaFace,
 }
 
 PAIR_LOSSES: dict[str, Callable[[PairSettings], PairLoss]] = {
@@ -90,19 +121,16 @@ PAIR_LOSSES: dict[str, Callable[[PairSettings], PairLoss]] = {
 
 
 def element_loss(
-    name: str,
-    num_classes: int,
-    dim: int,
-    *,
-    scale: float | None = None,
-    margin: float | None = None,
-    easy_margin: bool = False,
-    focal_gamma: float = 0.0,
+    name: str, num_classes: int, dim: int, *, focal_gamma: float = 0.0, dropout: float = 0.0, **settings: Any
 ) -> ElementLoss:
-    """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError."""
-    build = ELEMENT_LOSSES[check_choice("loss_name", name, ELEMENT_LOSSES)]
-    chosen = build(MarginSettings(scale, margin, easy_margin))
-    return ElementLoss(AllCenters(num_classes, dim, bias=not chosen.normalized), chosen, focal_gamma)
+    """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError.
+
+    settings: those of `MarginSettings`. One that the loss does not have (`margin_settings`) is not looked at.
+    """
+    kind = ELEMENT_LOSSES[check_choice("loss_name", name, ELEMENT_LOSSES)]
+    told = _given(**asdict(MarginSettings(**settings)))
+    margin = kind(**{setting: told[setting] for setting in margin_settings(name) if setting in told})
+    return ElementLoss(AllCenters(num_classes, dim, bias=not margin.normalized), margin, focal_gamma, dropout)
 
 
 def pair_loss(

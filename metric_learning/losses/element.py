@@ -3,7 +3,7 @@
 import paddle
 from paddle import Tensor
 
-from metric_learning.checks import check_range
+from metric_learning.checks import UserError, check_range
 from metric_learning.losses.base import Loss, check_labels, labels_on_host
 from metric_learning.losses.centers import Centers, Columns
 from metric_learning.losses.margins import Margin, target_column
@@ -11,37 +11,52 @@ from metric_learning.ops import l2_normalize, norms_of, softmax_entropy
 
 # Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
 SMALLEST_MISS = 1e-12
+LARGEST_DROPOUT = 0.99
 
 
 class ElementLoss(Loss):
     """embeddings (B, D) of any float type, labels (B,) int64 in 0..C-1 -> mean cross-entropy, scalar float32.
 
+    extra (B,) or None: added to the margin of each sample, by a margin that takes it (`Margin.takes_extra`).
+
     Centres choose the columns, the margin turns cosines into logits, and the cross-entropy is plain or, with
     focal_gamma > 0, weighted per sample by (1 - p)^gamma before the mean (Lin et al., arXiv 1708.02002, equation 4).
+    A margin's penalty (MagFace) is added to each sample, and the focal factor does not touch it. dropout, in training
+    mode: that share of each embedding's entries is 0 for the centres, the rest scaled up; the length that a margin may
+    read is that of the embedding itself.
     From the cosine on everything is float32, whatever the AMP level. A label outside 0..C-1 is a UserError.
 
     figures: accuracy (share whose nearest class, before the margin, is the true one), target_probability (mean, after
     the margin), target_cosine (mean; only where the margin wants cosines), embedding_norm (mean).
     """
 
-    def __init__(self, centers: Centers, margin: Margin, focal_gamma: float = 0.0) -> None:
+    def __init__(self, centers: Centers, margin: Margin, focal_gamma: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()
         check_range("focal_gamma", focal_gamma, 0.0)
+        check_range("dropout", dropout, 0.0, LARGEST_DROPOUT)
         self.centers = centers
         self.margin = margin
         self.focal_gamma = focal_gamma
+        self.dropout = dropout
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, labels: Tensor, extra: Tensor | None = None) -> Tensor:
         check_labels(labels_on_host(embeddings, labels), self.centers.num_classes)
+        extra = _checked(extra, embeddings.shape[0])
         with paddle.amp.auto_cast(enable=False):
             x = embeddings.astype("float32")
             columns = self.centers(labels.astype("int64"))
             norms = norms_of(x)
-            cosine = self._cosine(x, columns)
-            logits = self.margin(cosine, columns.target, norms)
+            cosine = self._cosine(self._dropped(x), columns)
+            logits = self.margin(cosine, columns.target, norms, extra)
             entropy = softmax_entropy(logits, target_column(logits, columns.target))
             self._measure(cosine.detach(), columns.target, norms.detach(), entropy.detach())
-            return focal(entropy, self.focal_gamma).mean()
+            return (focal(entropy, self.focal_gamma) + self.margin.penalty(norms)).mean()
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """x (B, D) with a share of its entries 0, in training mode; which ones, Paddle's seeded generator says."""
+        if self.dropout == 0.0 or not self.training:
+            return x
+        return paddle.nn.functional.dropout(x, self.dropout)
 
     def _cosine(self, x: Tensor, columns: Columns) -> Tensor:
         """x (B, D) -> cosines (B, C'), or the plain products where the margin wants those."""
@@ -59,6 +74,17 @@ class ElementLoss(Loss):
         }
         if self.margin.normalized:
             self._measured["target_cosine"] = target_column(cosine, target).mean()
+
+
+def _checked(extra: Tensor | None, count: int) -> Tensor | None:
+    """extra (B,) as float32; a UserError if it is not one number a sample."""
+    if extra is None:
+        return None
+    if list(extra.shape) != [count]:
+        raise UserError(
+            f"extra must be a margin for each of the {count} samples, ({count},); got {tuple(extra.shape)}."
+        )
+    return extra.astype("float32")
 
 
 def focal(entropy: Tensor, gamma: float) -> Tensor:

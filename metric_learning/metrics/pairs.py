@@ -1,7 +1,6 @@
-"""Scores of pairs: all pairs within each group as a stream, a given list, and ten-fold accuracy over such a list."""
+"""Scores of pairs: all pairs within each group as a stream, and a given list."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from metric_learning.checks import UserError
 from metric_learning.metrics.cosine import Floats, Indices, labels_of, product, tile_rows, unit_rows
 from metric_learning.metrics.groups import GroupedResult, grouped_result
-from metric_learning.metrics.scores import ScoreStream, as_scores, check_fars
+from metric_learning.metrics.scores import ScoreStream, check_fars
 from metric_learning.metrics.verification import FARS
 
 COLUMNS = 8192
@@ -108,44 +107,3 @@ def scores_of_pairs(embeddings: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats
         part = slice(start, start + PAIRS_AT_ONCE)
         scores[part] = (units[first[part]] * units[second[part]]).sum(axis=1, dtype=np.float64)
     return scores
-
-
-@dataclass(frozen=True)
-class FoldAccuracy:
-    """Accuracy 0..1 and threshold of each fold, mean and population std of the accuracies; None without pairs."""
-
-    mean: float | None
-    std: float | None
-    accuracies: tuple[float, ...] = ()
-    thresholds: tuple[float, ...] = ()
-
-
-def ten_fold_accuracy(scores: ArrayLike, same: ArrayLike, folds: int = 10) -> FoldAccuracy:
-    """scores (P,), same (P,) of 0/1, in file order -> accuracy over contiguous folds, the LFW and RFW protocol.
-
-    A fold's threshold is the one with the best accuracy on the other folds: candidates are their scores in rising order
-    and one above them all, and the first best wins. The first P % folds folds hold a pair more. With fewer pairs than
-    folds mean and std are None. Raises UserError for scores that are not finite and fewer than 2 folds.
-    """
-    values = as_scores(scores, "scores")
-    truth = labels_of(same, values.size, "same").astype(bool)
-    if folds < 2:
-        raise UserError(f"folds must be at least 2; got {folds}.")
-    if values.size < folds:
-        return FoldAccuracy(None, None)
-    accuracies, thresholds = [], []
-    for fold in np.array_split(np.arange(values.size), folds):
-        threshold = _best_threshold(np.delete(values, fold), np.delete(truth, fold))
-        thresholds.append(threshold)
-        accuracies.append(float(np.mean((values[fold] >= threshold) == truth[fold])))
-    return FoldAccuracy(float(np.mean(accuracies)), float(np.std(accuracies)), tuple(accuracies), tuple(thresholds))
-
-
-def _best_threshold(scores: NDArray[np.floating], same: NDArray[np.bool_]) -> float:
-    candidates, index = np.unique(scores, return_inverse=True)
-    candidates = np.append(candidates, np.nextafter(candidates[-1], np.inf, dtype=candidates.dtype))
-    # Correct at a candidate: the different pairs below it and the same pairs from it upwards.
-    different = np.bincount(index.ravel()[~same], minlength=candidates.size)
-    equal = np.bincount(index.ravel()[same], minlength=candidates.size)
-    right = np.cumsum(different) - different + equal.sum() - (np.cumsum(equal) - equal)
-    return float(candidates[np.argmax(right)])

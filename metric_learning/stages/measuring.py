@@ -8,12 +8,15 @@ import numpy as np
 from metric_learning import runtime
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, UseOptions, fars_of
+from metric_learning.data.encoded import BIN
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.pair_lists import read_templates
+from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.splits import Splits
 from metric_learning.embedder import Embedder
 from metric_learning.engine import Predictor
-from metric_learning.evaluate import embed_set, read_pairs, retrieval, verification, verify_pairs
+from metric_learning.evaluate import embed_set, retrieval, verification, verify_pairs
 from metric_learning.extract import Reader
 from metric_learning.report import Report
 from metric_learning.stages import setup
@@ -86,14 +89,21 @@ def _over_list(
     file: Path,
     fars: tuple[float, ...],
 ) -> tuple[Report, BadPictures]:
-    pairs = read_pairs(str(config.pairs), config.data_dir)
-    paths = sorted({*pairs.a, *pairs.b})
-    bad = BadPictures(len(paths), config.max_bad_pictures)
-    result, left_out = verify_pairs(predictor, pairs, reader, bad, fars)
-    everyone = PictureSet(paths, np.zeros(len(paths), np.int64), [], [])
-    about = setup.about(config, embedder, everyone, "pairs", file, predictor.way)
-    about |= {"pictures / classes": f"{len(paths):,} / -", "pairs left out": left_out}
-    return Report(about, None, result, pairs=f"the {len(pairs.a):,} pairs of {config.pairs}"), bad
+    root = config.data_dir
+    templates = read_templates(Path(config.templates), root) if config.templates else None
+    pairs = read_pairs(str(config.pairs), root, of_templates=templates is not None)
+    pictures = sorted(set(templates.paths)) if templates else [str(item) for item in pairs.items]
+    bad = BadPictures(len(pictures), config.max_bad_pictures)
+    found = verify_pairs(predictor, pairs, reader, bad, fars, config.folds, templates)
+    everyone = PictureSet(pictures, np.zeros(len(pictures), np.int64), [], [])
+    about = setup.about(config, embedder, everyone, f"pairs, {pairs.kind}", file, predictor.way)
+    about |= {"pictures / classes": f"{len(pictures):,} / -", "pairs left out": found.left_out}
+    if config.data_dir is None or pairs.kind == BIN:
+        about["data"] = str(config.pairs)
+    if templates:
+        about["templates"] = f"{len(set(templates.templates)):,} of {config.templates}"
+    said = f"the {len(pairs.a):,} pairs of {config.pairs}"
+    return Report(about, None, found.verification, said, found.folds, found.best), bad
 
 
 def _write(report: Report, place: Path) -> None:

@@ -41,10 +41,9 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         config.loss_name,
         config.class_dim or counted,
         size,
-        scale=config.arc_scale,
-        margin=config.arc_margin,
-        easy_margin=config.arc_easy_margin,
         focal_gamma=config.focal_gamma,
+        dropout=config.dropout,
+        **config.margin_settings(),
     )
     if config.train_batch_size > len(train):
         notes.append(

@@ -1,5 +1,6 @@
 """What more than one command needs: the data, the weights that were asked for, what a report says about itself."""
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from metric_learning.data.synthetic import write_demo_faces
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.embedder import Embedder, EmbedderSpec, saved_spec
 from metric_learning.runtime import paddle_version
-from metric_learning.weights import load_weights
+from metric_learning.weights import foreign_spec, load_weights, same_family
 
 Say = Callable[[str], None]
 DEMO_FOLDER = "demo_faces"
@@ -136,9 +137,41 @@ def find_weights(config: UseOptions) -> tuple[Path, Run | None]:
     return weights_file(run.folder), run
 
 
+def file_spec(file: Path, typed: str | None, partial: bool, say: Say) -> EmbedderSpec | None:
+    """The network and the pictures that a weights file is for; `typed`: the --model that was typed, which must fit.
+
+    From the file itself, or, for foreign weights, from what they are recognised as; None where neither says it. With
+    `partial` foreign weights may be put into another model.
+    """
+    spec = saved_spec(file)
+    foreign = foreign_spec(file) if spec is None else None
+    if foreign is not None:
+        spec, source = foreign
+        if partial and typed is not None and not same_family(typed, spec.model):
+            spec = dataclasses.replace(spec, model=typed)
+        picture = spec.picture
+        say(
+            f"{file}: {source}, so --model={spec.model}, pictures {','.join(map(str, picture.shape))} "
+            f"{picture.color_order}, mean {_numbers(picture.mean)}, std {_numbers(picture.std)}."
+        )
+    if (
+        spec is not None
+        and typed is not None
+        and typed != spec.model
+        and not (foreign and same_family(typed, spec.model))
+    ):
+        raise UserError(f"{file} holds a {spec.model}, not --model={typed}. Leave --model out, or name other weights.")
+    return spec
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
 def load_embedder(file: Path, config: UseOptions, say: Say) -> Embedder:
     """The network of a weights file; flags that were typed stand in for what a foreign file does not say."""
-    known = saved_spec(file)
+    own = saved_spec(file) is not None
+    known = file_spec(file, config.model, config.partial_weights, say)
     if known is None and config.model is None:
         raise UserError(
             f"{file} does not say what network it is for. Name it by --model (and --embedding_size, --image_shape)."
@@ -146,13 +179,17 @@ def load_embedder(file: Path, config: UseOptions, say: Say) -> Embedder:
     if known and config.image_shape is not None:
         check_channels(file, known, config.image_shape)
     spec = _typed_over(known or EmbedderSpec(str(config.model), 0, PictureSpec()), config)
-    if known and (spec.model, spec.embedding_size) != (known.model, known.embedding_size):
+    if known:
+        spec = dataclasses.replace(spec, model=known.model)
+    if known and own and spec.embedding_size != known.embedding_size:
         raise UserError(
             f"{file} holds a {known.model} with --embedding_size={known.embedding_size}, "
-            f"not {spec.model} with {spec.embedding_size}. Leave --model and --embedding_size out."
+            f"not {spec.embedding_size}. Leave --embedding_size out."
         )
     embedder = Embedder(spec)
-    load_weights(embedder, file)
+    said = load_weights(embedder, file, config.partial_weights)
+    if not own:
+        say(said)
     embedder.eval()
     channels, height, width = spec.picture.shape
     say(f"Weights: {file} ({spec.model}, {embedder.size}-d, {channels}x{height}x{width} {spec.picture.color_order})")

@@ -7,7 +7,7 @@ from typing import TypeVar
 from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import TrainOptions, resumed
-from metric_learning.embedder import Embedder, saved_spec
+from metric_learning.embedder import Embedder
 from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 
@@ -44,7 +44,7 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
         shown = ("model", "image_shape", "train_batch_size", "total_iter_num", "lr")
         recipe = ", ".join(f"{name}={getattr(config, name)}" for name in shown)
         say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
-    config = _like_the_weights(config)
+    config = _like_the_weights(config, say)
     if before is not None and setup.same_data(config, before):
         saved = before.config()
         config = config.with_defaults(**{name: saved[name] for name in AUGMENTATION if name in saved})
@@ -52,19 +52,16 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
     return config
 
 
-def _like_the_weights(config: AnyTrain) -> AnyTrain:
+def _like_the_weights(config: AnyTrain, say: setup.Say) -> AnyTrain:
     """The network that the weights are of, and the pictures that it takes, unless typed otherwise."""
-    weights = weights_of(config)
-    spec = saved_spec(weights) if weights else None
+    weights = None if config.pretrained_model == "imagenet" else weights_of(config)
+    typed = config.model if "model" in config.typed else None
+    spec = setup.file_spec(weights, typed, config.partial_weights, say) if weights else None
     if spec is None or weights is None:
         return config
-    if "model" in config.typed and config.model != spec.model:
-        raise UserError(
-            f"{weights} holds a {spec.model}, not --model={config.model}. Leave --model out, or name other weights."
-        )
     if "image_shape" in config.typed:
         setup.check_channels(weights, spec, config.image_shape)
-    return config.with_defaults(**setup.options_of(spec))
+    return dataclasses.replace(config.with_defaults(**setup.options_of(spec)), model=spec.model)
 
 
 def weights_of(config: TrainOptions) -> Path | None:
@@ -86,4 +83,6 @@ def starting_run(config: TrainOptions) -> Run | None:
 def initial_weights(config: TrainOptions, embedder: Embedder) -> str:
     """Fill the embedder as the options say, and say so."""
     weights = weights_of(config)
-    return load_weights(embedder, weights) if weights else f"Weights: random, seed {config.seed}."
+    return (
+        load_weights(embedder, weights, config.partial_weights) if weights else f"Weights: random, seed {config.seed}."
+    )

@@ -1,4 +1,5 @@
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,10 @@ def make(root: Path, kind: str) -> Path:
         touch(root, "African/p1/1.jpg", "Asian/p2/2.jpg")
     elif kind == "csv":
         write(root / "list.csv", "path,label\na/1.jpg,x\nb/2.jpg,y\n")
+    elif kind == "recordio":
+        # A record: magic, length; flag, label, id, id2; the picture's bytes, padded.
+        records = [struct.pack("<IIIfQQ4s", 0xCED7230A, 28, 0, label, 0, 0, b"x") for label in (5, 7)]
+        (root / "train.rec").write_bytes(b"".join(records))
     return root
 
 

@@ -1,57 +1,33 @@
 import math
 
-import naive_losses as naive
 import numpy as np
 import paddle
 import pytest
 from loss_cases import embeddings, numeric_gradient, run
+from margin_twins import CASES, built, twin
 
 from metric_learning.checks import UserError
-from metric_learning.losses import ELEMENT_LOSSES, element_loss
+from metric_learning.losses import ELEMENT_LOSSES
 from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.element import focal
 
 LABELS = [3, 0, 1, 1, 3, 2, 0]
 
 
-def built(name, classes=4, dim=5, seed=0, **settings):
-    paddle.seed(seed)
-    return element_loss(name, classes, dim, **settings)
-
-
-def twin(loss, labels, gamma=0.0, **settings):
-    """The naive twin with this loss's centres, as a function of x."""
-    weight = loss.centers.weight.numpy().astype(np.float64).tolist()
-    if loss.centers.bias is None:
-        logits, parameters = naive.arcmargin_logits, settings
-    else:
-        logits, parameters = naive.softmax_logits, {"bias": loss.centers.bias.numpy().astype(np.float64).tolist()}
-
-    def value(x):
-        rows = [logits(v, y, weight, **parameters) for v, y in zip(x, labels, strict=True)]
-        return naive.cross_entropy(rows, labels, gamma)
-
-    return value
+def test_every_loss_has_a_case_against_its_twin():
+    assert {name for name, _ in CASES} == set(ELEMENT_LOSSES)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("softmax", {}),
-        ("arcmargin", {}),
-        ("arcmargin", {"scale": 8.0, "margin": 0.5}),
-        ("arcmargin", {"scale": 8.0, "margin": 0.5, "easy_margin": True}),
-        ("arcmargin", {"scale": 5.0, "margin": 1.5}),
-    ],
-)
-def test_value_and_gradient_equal_the_naive_twin(name, settings, gamma):
-    loss = built(name, focal_gamma=gamma, **settings)
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_value_and_gradient_equal_the_naive_twin(name, settings, trained, gamma):
+    loss = built(name, trained=trained, focal_gamma=gamma, **settings)
     if loss.centers.bias is not None:
         loss.centers.bias.set_value(np.array([0.3, -0.2, 0.1, 0.7], dtype=np.float32))
     x = embeddings(len(LABELS))
+    same = twin(name, loss, x.tolist(), LABELS, gamma, **settings)
     value, gradient = run(loss, x, LABELS)
-    same = twin(loss, LABELS, gamma, **settings)
     assert value == pytest.approx(same(x.tolist()), rel=1e-4)
     slope = numeric_gradient(same, x)
     np.testing.assert_allclose(gradient, slope, rtol=2e-3, atol=1e-4 * max(1.0, np.abs(slope).max()))
@@ -61,6 +37,7 @@ def test_value_and_gradient_equal_the_naive_twin(name, settings, gamma):
 class TestEveryElementLoss:
     def test_trains_every_parameter(self, name):
         loss = built(name)
+        loss.eval()  # the buffers stay
         before, _ = run(loss, embeddings(7), LABELS)
         for parameter in loss.parameters():
             gradient = parameter.grad.numpy()
@@ -78,13 +55,30 @@ class TestEveryElementLoss:
         assert all(np.isfinite(p.grad.numpy()).all() for p in loss.parameters())
 
     def test_one_class(self, name):
-        value, gradient = run(built(name, classes=1), embeddings(3), [0, 0, 0])
+        settings = {"lambda_g": 0.0} if name == "magface" else {}
+        value, gradient = run(built(name, classes=1, **settings), embeddings(3), [0, 0, 0])
         assert value == 0.0
         assert not gradient.any()
 
     def test_one_sample(self, name):
         value, gradient = run(built(name), embeddings(1), [2])
         assert value > 0.0 and gradient.any()
+
+    @pytest.mark.parametrize("gamma", [0.0, 2.0])
+    def test_batches_of_one_train_on(self, name, gamma):
+        loss = built(name, focal_gamma=gamma)
+        for number in range(3):
+            value, gradient = run(loss, embeddings(1, seed=number), [2])
+            assert math.isfinite(value) and np.isfinite(gradient).all()
+        assert all(np.isfinite(array.numpy()).all() for array in loss.state_dict().values())
+
+    @pytest.mark.parametrize("gamma", [0.0, 2.0])
+    @pytest.mark.parametrize("norm", [1e-30, 1e-6, 1e4, 1e15])
+    def test_huge_and_small_norms(self, name, norm, gamma):
+        loss = built(name, focal_gamma=gamma)
+        value, gradient = run(loss, embeddings(7, spread=norm), LABELS)
+        assert math.isfinite(value) and np.isfinite(gradient).all()
+        assert all(np.isfinite(array.numpy()).all() for array in loss.state_dict().values())
 
     @pytest.mark.parametrize("label", [-1, 4, -100, 10**12])
     def test_label_out_of_range_is_an_error_that_names_it(self, name, label):
@@ -127,6 +121,20 @@ def test_defaults_are_paddlecv_s():
     margin = built("arcmargin").margin
     assert (margin.scale, margin.margin, margin.easy_margin) == (80.0, 0.15, False)
     assert built("softmax").centers.bias is not None and built("arcmargin").centers.bias is None
+
+
+def test_defaults_are_the_papers():
+    expected = {
+        "amsoftmax": {"scale": 30.0, "margin": 0.35},
+        "sphereface": {"scale": 64.0, "margin": 4.0, "lambda_base": 1000.0, "lambda_gamma": 0.12, "lambda_min": 5.0},
+        "magface": {"scale": 64.0, "l_a": 10.0, "u_a": 110.0, "l_margin": 0.45, "u_margin": 0.8, "lambda_g": 35.0},
+        "curricularface": {"scale": 64.0, "margin": 0.5, "ema_rate": 0.01},
+        "adaface": {"scale": 64.0, "margin": 0.4, "h": 0.333, "ema_rate": 0.01},
+    }
+    for name, settings in expected.items():
+        margin = built(name).margin
+        assert {key: getattr(margin, key) for key in settings} == settings, name
+        assert not getattr(margin, "easy_margin", False)
 
 
 def test_focal_weighs_each_sample_before_the_mean():

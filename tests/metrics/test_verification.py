@@ -7,7 +7,7 @@ import pytest
 from metric_learning.checks import UserError
 from metric_learning.metrics import cosine, pairs, scores
 from metric_learning.metrics.groups import grouped_result, per_group
-from metric_learning.metrics.pairs import all_pairs, scores_of_pairs, ten_fold_accuracy
+from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.scores import ScoreStream, Tally, allowed, needed
 from metric_learning.metrics.verification import stream_result, verification_metrics
 
@@ -281,36 +281,6 @@ def test_scores_of_pairs():
         scores_of_pairs(x, [0, 1], [1, 4])
     with pytest.raises(UserError, match="two lists of one length"):
         scores_of_pairs(x, [0, 1], [1])
-
-
-def test_ten_fold_by_hand():
-    # Two folds of three. Trained on the second (.5+ .4- .1-): .5 is right three times. On the first (.9+ .6- .2+):
-    # from the bottom, .2 is right twice, .6 once, .9 twice, none once; the first best is .2.
-    found = ten_fold_accuracy([0.9, 0.6, 0.2, 0.5, 0.4, 0.1], [1, 0, 1, 1, 0, 0], folds=2)
-    assert found.thresholds == (0.5, 0.2)
-    assert found.accuracies == (1 / 3, 2 / 3)
-    assert found.mean == pytest.approx(1 / 2)
-    assert found.std == pytest.approx(1 / 6)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_ten_fold_against_the_loops(seed):
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(10, 60))
-    values, same = rng.integers(-4, 5, n) / 4, rng.integers(0, 2, n) if seed else np.zeros(n, int)
-    found = ten_fold_accuracy(values, same)
-    expected = naive.fold_accuracies(values.tolist(), same.tolist(), 10)
-    assert list(found.accuracies) == expected
-    assert found.mean == pytest.approx(sum(expected) / 10)
-    assert found.std == pytest.approx(math.sqrt(sum((a - found.mean) ** 2 for a in expected) / 10))
-    assert all(math.isfinite(threshold) for threshold in found.thresholds)
-
-
-def test_ten_fold_of_too_few():
-    assert ten_fold_accuracy([0.5] * 9, [1] * 9).mean is None
-    assert ten_fold_accuracy([], []).accuracies == ()
-    with pytest.raises(UserError, match="at least 2"):
-        ten_fold_accuracy([0.5], [1], folds=1)
 
 
 @pytest.mark.parametrize(

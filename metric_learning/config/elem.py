@@ -1,0 +1,97 @@
+"""The options of train_elem."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from metric_learning.checks import UserError, check_range
+from metric_learning.config.base import option
+from metric_learning.config.names import ELEMENT_LOSSES
+from metric_learning.config.training import DEMO, TrainOptions
+
+# The settings of each margin. Tests hold them equal to what the losses take.
+MARGIN_SETTINGS: dict[str, tuple[str, ...]] = {
+    "softmax": (),
+    "arcmargin": ("scale", "margin", "easy_margin"),
+    "amsoftmax": ("scale", "margin", "easy_margin"),
+    "sphereface": ("scale", "margin", "lambda_base", "lambda_gamma", "lambda_min"),
+    "magface": ("scale", "l_a", "u_a", "l_margin", "u_margin", "lambda_g", "easy_margin"),
+    "curricularface": ("scale", "margin", "ema_rate"),
+    "adaface": ("scale", "margin", "h", "ema_rate"),
+}
+_ARC = ("scale", "margin", "easy_margin")  # also typed as --arc_scale and so on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElemOptions(TrainOptions):
+    """Stage one: one picture at a time against class centres."""
+
+    command: ClassVar[str] = "train_elem"
+    demo: ClassVar[dict[str, Any]] = {
+        **DEMO,
+        "train_batch_size": 64,
+        "lr": 0.05,
+        "lr_strategy": "cosine_decay",
+        "warmup_steps": 20,
+        "total_iter_num": 150,
+        "test_iter_step": 50,
+        "arc_scale": 16.0,
+        "arc_margin": 0.1,
+    }
+    purpose: ClassVar[str] = "Stage one: learn an embedding with a loss over class centres."
+
+    class_dim: int | None = option(None, "number of classes; by default it is counted")
+    loss_name: str = option("softmax", "loss", choices=ELEMENT_LOSSES)
+    arc_scale: float = option(80.0, "arcmargin: scale s of the cosines")
+    arc_margin: float = option(0.15, "arcmargin: margin m added to the angle, in radians")
+    arc_easy_margin: bool = option(False, "arcmargin: margin only where the cosine is above 0")
+    scale: float | None = option(None, "scale s of the cosines, of any margin [the loss's own]")
+    margin: float | None = option(None, "margin m, in the unit of the loss [the loss's own]")
+    easy_margin: bool | None = option(None, "arcmargin, amsoftmax, magface: margin only where it is easy [False]")
+    l_a: float | None = option(None, "magface: shortest length that counts [10]")
+    u_a: float | None = option(None, "magface: longest length that counts [110]")
+    l_margin: float | None = option(None, "magface: margin at the shortest length, in radians [0.45]")
+    u_margin: float | None = option(None, "magface: margin at the longest length, in radians [0.8]")
+    lambda_g: float | None = option(None, "magface: weight of the penalty on the length [35]")
+    h: float | None = option(None, "adaface: how much the quality of a picture changes its margin [0.333]")
+    ema_rate: float | None = option(None, "curricularface, adaface: rate of the moving averages [0.01]")
+    lambda_base: float | None = option(None, "sphereface: lambda at the start [1000; 0 with a margin below 2]")
+    lambda_gamma: float | None = option(None, "sphereface: how fast lambda falls [0.12]")
+    lambda_min: float | None = option(None, "sphereface: smallest lambda [5; 0 with a margin below 2]")
+    focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
+    dropout: float = option(0.0, "share of the embedding's entries dropped before the class centres, in training")
+
+    def validate(self) -> None:
+        super().validate()
+        check_range("--arc_scale", self.arc_scale, above=0)
+        check_range("--arc_margin", self.arc_margin, 0, math.pi / 2)
+        check_range("--focal_gamma", self.focal_gamma, 0)
+        check_range("--dropout", self.dropout, 0, 0.99)
+        if self.class_dim is not None:
+            check_range("--class_dim", self.class_dim, 1, 10**8)
+        self._check_margin()
+
+    def _check_margin(self) -> None:
+        for name, value in self.margin_settings().items():
+            if value is not None:
+                check_range(f"--{name}", value, **{"above" if name in ("scale", "l_a", "u_a") else "low": 0})
+        if self.loss_name == "arcmargin":
+            check_range("--margin", self.margin or 0, 0, math.pi / 2)
+            for name in _ARC:
+                if {name, f"arc_{name}"} <= self.typed:
+                    raise UserError(f"--{name} and --arc_{name} are one setting of arcmargin. Type one of them.")
+
+    def margin_settings(self) -> dict[str, Any]:
+        """What the margin is told, None where it keeps its own default; arcmargin falls back on --arc_*."""
+        told = {name: getattr(self, name) for names in MARGIN_SETTINGS.values() for name in names}
+        if self.loss_name == "arcmargin":
+            told |= {name: getattr(self, f"arc_{name}") for name in _ARC if told[name] is None}
+        return told
+
+    def unused(self) -> list[str]:
+        """Options that were typed and that this loss does not look at."""
+        looked_at = set(MARGIN_SETTINGS[self.loss_name])
+        every = {name for names in MARGIN_SETTINGS.values() for name in names}
+        if self.loss_name != "arcmargin":
+            every |= {f"arc_{name}" for name in _ARC}
+        return sorted(self.typed & every - looked_at)
