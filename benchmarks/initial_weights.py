@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plan import ELEM, MACHINE, data_flags, loss_flags
+from plan import ELEM, MACHINE, MARGINS, TWINS, data_flags, loss_flags
 
 from metric_learning import runtime
 from metric_learning.config import ElemOptions, parse
@@ -35,7 +35,7 @@ def main() -> None:
 
     paddle.set_device("cpu")
     arrays = {}
-    for loss in ELEM:
+    for loss in TWINS if options.name in MARGINS else ELEM:
         flags = [*data_flags(options.name, options.data), *loss_flags(options.name, loss, options.seed), *MACHINE]
         config = parse(ElemOptions, flags)
         splits = setup.load_data(config, lambda line: None)

@@ -8,9 +8,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 ELEM = ("softmax", "arcmargin")
+TWINS = ("arcmargin", "amsoftmax", "sphereface")  # the margins that PML has as well
 PAIR = ("triplet", "quadruplet", "npairs", "eml")
 LOSSES = ELEM + PAIR
 RECIPES: dict[str, Any] = json.loads((HERE / "recipes.json").read_text())
+MARGINS: dict[str, Any] = json.loads((HERE / "margins.json").read_text())
 # Alike for every run; they change the time and the disk that a run takes, not what it learns.
 MACHINE = ["--threads=1", "--num_workers=1", "--use_gpu=False", "--test_batch_size=100"]
 QUIET = ["--save_iter_step=1000000", "--keep=1"]
@@ -18,13 +20,14 @@ QUIET = ["--save_iter_step=1000000", "--keep=1"]
 
 def data_flags(name: str, data: str) -> list[str]:
     """The data and the network of a recipe; `data` is the folder that holds the data sets."""
-    recipe = RECIPES[name]
+    recipe = (RECIPES | MARGINS)[name]
     return [f"--data_dir={Path(data) / recipe['folder']}", *recipe["network"]]
 
 
 def loss_flags(name: str, loss: str, seed: int) -> list[str]:
     """How a row of the table is trained."""
-    stage = RECIPES[name]["elem" if loss in ELEM else "pair"]
+    recipe = (RECIPES | MARGINS)[name]
+    stage = recipe["elem" if loss in recipe["elem"] else "pair"]
     return [f"--loss_name={loss}", f"--seed={seed}", *stage["all"], *stage[loss]]
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from plan import ELEM, LOSSES, MACHINE, RECIPES, chosen, data_flags, loss_flags, result_file, sweep_options, write
+from plan import LOSSES, MACHINE, PAIR, RECIPES, chosen, data_flags, loss_flags, result_file, sweep_options, write
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 from torch_resnet import Twin
@@ -37,6 +37,7 @@ from metric_learning.data.transforms import PictureSpec, TrainTransform
 from metric_learning.metrics import retrieval_metrics
 from metric_learning.schedule import schedule
 
+CENTERED = {"arcmargin": losses.ArcFaceLoss, "amsoftmax": losses.CosFaceLoss, "sphereface": losses.SphereFaceLoss}
 LossOf = Callable[[Tensor, Tensor], Tensor]
 NEAREST = {
     "quadruplet": "nearest: TripletMarginLoss on BatchHardMiner",
@@ -45,6 +46,8 @@ NEAREST = {
 SAME = {
     "softmax": "torch linear layer and cross-entropy (PML has none without a norm)",
     "arcmargin": "ArcFaceLoss",
+    "amsoftmax": "CosFaceLoss",
+    "sphereface": "SphereFaceLoss",
     "triplet": "TripletMarginLoss",
     "npairs": "NPairsLoss",
 }
@@ -63,7 +66,7 @@ def main() -> None:
 
 def run(data: str, out: Path, name: str, loss: str, seed: int, path: Path) -> None:
     """Train and measure one twin, and write its JSON."""
-    kind = ElemOptions if loss in ELEM else PairOptions
+    kind = PairOptions if loss in PAIR else ElemOptions
     config = parse(kind, [*data_flags(name, data), *loss_flags(name, loss, seed), *MACHINE])
     start, cpu = time.perf_counter(), cpu_seconds()
     splits = load_splits(
@@ -72,7 +75,7 @@ def run(data: str, out: Path, name: str, loss: str, seed: int, path: Path) -> No
     net = Twin(shape_of(config.image_shape)[0], config.embedding_size, config.embedding_norm)
     first = start_from(net, data, out, name, seed)
     weights = out / "runs" / "pml" / f"{name}-arcmargin-{seed}.pt"
-    if loss not in ELEM:
+    if loss in PAIR:
         net.load_state_dict(torch.load(weights, weights_only=True))
     loss_of, trained = made_loss(config, first["arrays"], len(splits.train.classes))
     best, val = fit(config, splits, net, loss_of, trained)
@@ -119,10 +122,11 @@ def made_loss(config: TrainOptions, arrays: dict[str, np.ndarray], classes: int)
             linear = nn.Linear(weight.shape[1], classes)
             linear.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays["softmax.centers.bias"])})
             return lambda x, y: nn.functional.cross_entropy(linear(x), y), list(linear.parameters())
-        margin = math.degrees(config.arc_margin)
-        arc = losses.ArcFaceLoss(classes, weight.shape[1], margin=margin, scale=config.arc_scale)
-        arc.W.data = weight.T.clone()
-        return arc, list(arc.parameters())
+        told = config.margin_settings()
+        margin = math.degrees(told["margin"]) if config.loss_name == "arcmargin" else told["margin"]
+        made = CENTERED[config.loss_name](classes, weight.shape[1], margin=margin, scale=told["scale"])
+        made.W.data = weight.T.clone()
+        return made, list(made.parameters())
     assert isinstance(config, PairOptions)
     if config.loss_name == "triplet":
         given = losses.TripletMarginLoss(config.margin, distance=squared, reducer=reducers.MeanReducer())
