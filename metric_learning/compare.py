@@ -14,16 +14,18 @@ from tqdm import tqdm
 
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.pictures import Source
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_path, one_line
 from metric_learning.metrics.cosine import unit_rows
+from metric_learning.metrics.pairs import scores_of_pairs
 
 CHUNK = 2048  # pictures a chunk file: what an interrupted run may have to do again
 
 
 def similarity(cosine: float) -> float:
-    """(1 + cos) / 2 in 0..1. It is monotone in the cosine and NOT calibrated: 0.5 is no threshold."""
+    """(1 + cos) / 2 in 0..1, for weights that say nothing about their cosines. NOT calibrated: 0.5 is no threshold."""
     return min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
 
 
@@ -33,6 +35,27 @@ def compare(predictor: Predictor, a: str, b: str, reader: Reader) -> float:
     _, embeddings = embed(predictor, paths, reader, BadPictures(len(paths), 0.0))
     units = unit_rows(embeddings)
     return float(units[0] @ units[1])
+
+
+def score_pairs(
+    predictor: Predictor,
+    pictures: Sequence[Source],
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    reader: Reader,
+    bad: BadPictures,
+) -> NDArray[np.float32]:
+    """pictures (N), a and b (P,) indices into them -> cosines (P,), NaN where a picture can't be read.
+
+    Each picture is embedded once, in however many pairs it is.
+    """
+    kept, embeddings = embed(predictor, pictures, reader, bad)
+    row = np.full(len(pictures), -1)
+    row[kept] = np.arange(len(kept))
+    known = np.flatnonzero((row[a] >= 0) & (row[b] >= 0))
+    cosines = np.full(len(a), np.nan, np.float32)
+    cosines[known] = scores_of_pairs(embeddings, row[a[known]], row[b[known]])
+    return cosines
 
 
 def embed_to_file(

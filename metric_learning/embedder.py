@@ -11,7 +11,8 @@ from paddle import Tensor, nn
 from metric_learning.backbones import backbone
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
-from metric_learning.files import Arrays, one_line, read_metadata, write_tensors
+from metric_learning.files import Arrays, one_line, read_metadata, read_tensors, write_tensors
+from metric_learning.metrics.similarity import Calibration
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Embedder(nn.Layer):
     def forward(self, images: Tensor) -> Tensor:
         return self.neck(self.backbone(images))
 
+    def from_map(self, last: Tensor) -> Tensor:
+        """The last feature map (B, C, h, w) of the backbone -> embeddings (B, D)."""
+        return self.neck(self.backbone.to_feature(last))
+
     def arrays(self) -> Arrays:
         """Every weight and running statistic by name."""
         return arrays_of(self)
@@ -86,11 +91,33 @@ def check_finite(arrays: Arrays, path: str | Path) -> None:
             )
 
 
-def save_embedder(path: str | Path, embedder: Embedder, about: dict[str, Any]) -> None:
+def save_embedder(
+    path: str | Path, embedder: Embedder, about: dict[str, Any], calibration: Calibration | None = None
+) -> None:
     """Weights and spec as one safetensors file; `about` is what its reader may want to know (step, scores, data)."""
     arrays = embedder.arrays()
     check_finite(arrays, path)
-    write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about})
+    known = {"calibration": calibration.to_dict()} if calibration else {}
+    write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about, **known})
+
+
+def save_calibration(path: str | Path, calibration: Calibration) -> None:
+    """Put what the cosines of these weights mean into their file, beside all that it holds."""
+    arrays, metadata = read_tensors(path)
+    write_tensors(path, arrays, metadata | {"calibration": calibration.to_dict()})
+
+
+def saved_calibration(path: str | Path) -> Calibration | None:
+    """What a file of this toolkit says its cosines mean; None where it says nothing, and for weights from elsewhere."""
+    if saved_spec(path) is None or (saved := read_metadata(path).get("calibration")) is None:
+        return None
+    try:
+        return Calibration.from_dict(saved)
+    except ValueError as error:
+        raise UserError(
+            f"The calibration in {path} can't be used: {one_line(error)}. Was it edited? "
+            "Make a new one by eval.py --calibrate."
+        ) from error
 
 
 def saved_spec(path: str | Path) -> EmbedderSpec | None:

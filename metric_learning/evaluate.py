@@ -10,6 +10,7 @@ from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.pair_lists import PairList, TemplateList
 from metric_learning.data.pictures import PictureError
+from metric_learning.data.questions import Questions
 from metric_learning.data.sources import PictureSet
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
@@ -18,6 +19,7 @@ from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accur
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
+from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.metrics.templates import template_embeddings
 
 
@@ -42,9 +44,28 @@ def retrieval(embedded: Embedded) -> RetrievalMetrics:
     return retrieval_metrics(embedded.embeddings, embedded.labels)
 
 
-def verification(embedded: Embedded, fars: Sequence[float]) -> GroupedResult:
-    """TAR@FAR over all pairs within each group."""
-    return all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars)
+def verification(embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None) -> GroupedResult:
+    """TAR@FAR over all pairs within each group; `stored` counts the same pairs at thresholds chosen before."""
+    watch = stored.add if stored else None
+    return all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars, watch=watch)
+
+
+LEVELS = (1e-3, 1e-2, 1e-1)
+
+
+def rejected_by_group(embedded: Embedded) -> tuple[float | None, dict[str, float]]:
+    """(FAR, group -> FRR): which share of each group's true pairs one threshold for all groups rejects.
+
+    Over all pairs within each group. The threshold is the loosest that accepts at most FAR of the negatives of all
+    groups together, and FAR is the lowest of LEVELS that so many negatives can measure: 0.001 from 1,000 on, 0.01 from
+    100, 0.1 from 10; with fewer it is None, and so is every FRR. A group without a true pair has none.
+    """
+    result = verification(embedded, LEVELS)
+    for far, pooled in zip(LEVELS, result.pooled, strict=True):
+        if pooled.threshold is not None:
+            points = {name: points[LEVELS.index(far)] for name, points in result.at_global.items()}
+            return far, {name: point.frr for name, point in points.items() if point.frr is not None}
+    return None, {}
 
 
 @dataclass(frozen=True)
@@ -52,10 +73,11 @@ class PairFigures:
     """What a list of pairs says of an embedding, group by group; left_out: pairs with a picture that can't be read.
 
     folds: accuracy over folds, where the list has them or they were asked for. best: accuracy at the best threshold,
-    where the list has no folds of its own.
+    where the list has no folds of its own. scores: group -> (positive scores, negative scores).
     """
 
     verification: GroupedResult
+    scores: dict[str, tuple[Floats, Floats]]
     folds: dict[str, FoldAccuracy]
     best: dict[str, BestAccuracy]
     left_out: int
@@ -85,12 +107,14 @@ def verify_pairs(
     groups, numbers = pairs.groups[left], pairs.fold_numbers(folds)
     members = {pairs.group_names[code]: np.flatnonzero(groups == code) for code in np.unique(groups)}
     cut = {name: (scores[here], same[here]) for name, here in members.items()}
+    judged = {name: (score[truth], score[~truth]) for name, (score, truth) in cut.items()}
     return PairFigures(
-        verification=per_group({name: (score[truth], score[~truth]) for name, (score, truth) in cut.items()}, fars),
+        verification=per_group(judged, fars),
+        scores=judged,
         folds={}
         if numbers is None
         else {name: ten_fold_accuracy(*cut[name], numbers[left[here]]) for name, here in members.items()},
-        best={} if pairs.folds is not None else {name: best_accuracy(*judged) for name, judged in cut.items()},
+        best={} if pairs.folds is not None else {name: best_accuracy(*both) for name, both in cut.items()},
         left_out=len(a) - len(left),
     )
 
@@ -125,7 +149,7 @@ def _templates(
     return rows, np.array([place.get(str(name), -1) for name in pairs.items])
 
 
-def check_missing(pairs: PairList, bad: BadPictures) -> None:
+def check_missing(pairs: PairList | Questions, bad: BadPictures) -> None:
     """Note the pictures that are not there; a UserError before the first is embedded, if they are too many."""
     reasons = list(pairs.missing.values())
     if len(reasons) > bad.max_share * bad.total:

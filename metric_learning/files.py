@@ -95,7 +95,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # numbers of thousands of digits and lists in lists without end, too
         return text
 
 

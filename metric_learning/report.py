@@ -13,6 +13,7 @@ from metric_learning.files import atomic_write
 from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy
 from metric_learning.metrics.groups import GroupedResult, Summary
 from metric_learning.metrics.retrieval import RetrievalMetrics
+from metric_learning.metrics.stored_points import StoredFigures
 from metric_learning.metrics.verification import OperatingPoint
 from metric_learning.plot import rate, verification_png
 
@@ -26,7 +27,8 @@ class Report:
 
     about: what was measured and how (data, split, model, sizes, seed, versions), in the order to print. pairs: which
     pairs the verification is over, in words. folds: group -> accuracy over folds. best: group -> accuracy at the best
-    threshold on the list itself.
+    threshold on the list itself. stored: the same pairs at the thresholds that travel with the weights, which were
+    chosen on the pairs that stored_on names.
     """
 
     about: Mapping[str, object] = field(default_factory=dict)
@@ -35,6 +37,8 @@ class Report:
     pairs: str = "all unordered pairs within each group"
     folds: Mapping[str, FoldAccuracy] = field(default_factory=dict)
     best: Mapping[str, BestAccuracy] = field(default_factory=dict)
+    stored: StoredFigures | None = None
+    stored_on: str = ""
 
     def text(self) -> str:
         """The report for a terminal, ending in a newline."""
@@ -47,6 +51,8 @@ class Report:
             parts.append(folds_text(self.folds))
         if self.best:
             parts.append(best_text(self.best))
+        if self.stored is not None:
+            parts.append(stored_text(self.stored, self.stored_on))
         return "\n\n".join(parts) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,6 +64,7 @@ class Report:
             "verification": _plain(self.verification and asdict(self.verification)),
             "folds": {name: _plain(asdict(found)) for name, found in self.folds.items()},
             "best_threshold": {name: _plain(asdict(found)) for name, found in self.best.items()},
+            "stored_threshold": _plain(self.stored and {"fitted_on": self.stored_on, **asdict(self.stored)}),
         }
 
     def write_json(self, path: str | Path) -> None:
@@ -207,4 +214,20 @@ def best_text(best: Mapping[str, BestAccuracy]) -> str:
     rows = [["group", "accuracy %", "threshold"]]
     rows += [[name, percent(found.accuracy), number(found.threshold)] for name, found in best.items()]
     said = "Accuracy at the best threshold for this very list (optimistic: chosen on the pairs that it is measured on)"
+    return said + "\n" + _indent(table(rows))
+
+
+def stored_text(stored: StoredFigures, on: str) -> str:
+    """TAR and FAR at the threshold that the weights came with, a group a line; at the group's own where it has one."""
+    said = (
+        f"At the stored threshold {number(stored.pooled.threshold)} "
+        f"(fitted for FAR {rate(float(f'{stored.pooled.target_far:.3g}'))} on {on})"
+    )
+    rows = [["group", "TAR / FAR, %", *(["at the group's own stored threshold"] if stored.own else [])]]
+    for name, point in stored.groups.items():
+        own = stored.own.get(name)
+        cell = f"{_global_cell(own)} ({number(own.threshold)})" if own else ""
+        rows.append([name, _global_cell(point), *([cell] if stored.own else [])])
+    if len(stored.groups) > 1:
+        rows.append(["all pairs", _global_cell(stored.pooled), *([""] if stored.own else [])])
     return said + "\n" + _indent(table(rows))

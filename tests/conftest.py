@@ -27,3 +27,8 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real pictures at {folder}; set METRIC_LEARNING_DATA to have this test")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that several processes end together."""
+    items.sort(key=lambda item: "slow" not in item.keywords)

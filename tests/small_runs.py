@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from metric_learning.backbones import BACKBONES
+from metric_learning.backbones.base import Backbone
 from metric_learning.checkpoint import Run, State, new_run
 from metric_learning.data.loader import BadPictures, train_batches
 from metric_learning.data.samplers import ClassSampler, ShuffleSampler
@@ -35,7 +36,7 @@ def write_pictures(folder: Path, classes: int = 4, each: int = 4, side: int = 24
     return PictureSet.of(samples)
 
 
-class Tiny(paddle.nn.Layer):
+class Tiny(Backbone):
     """A backbone of two convolutions, so that a step takes milliseconds."""
 
     feature_size = 16
@@ -46,8 +47,11 @@ class Tiny(paddle.nn.Layer):
         first = (conv(shape[0], 8, 3, 2, bias_attr=False), norm(8), paddle.nn.ReLU())
         self.layers = paddle.nn.Sequential(*first, conv(8, 16, 3, 2), norm(16), paddle.nn.ReLU())
 
-    def forward(self, pictures):
-        return paddle.mean(self.layers(pictures), axis=[2, 3])
+    def to_map(self, images):
+        return self.layers(images)
+
+    def to_feature(self, last):
+        return paddle.mean(last, axis=[2, 3])
 
 
 def spec_of(model: str = "Tiny", size: int = 8, shape=(3, 32, 32), norm: bool = False) -> EmbedderSpec:

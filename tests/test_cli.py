@@ -181,13 +181,13 @@ def test_embeddings_of_a_folder_a_list_a_table_and_a_picture(here) -> None:
 
 def test_a_pair_and_a_search(here) -> None:
     a, b = "data/class00/0.png", "data/class01/0.png"
-    assert "similarity 1.0000" in run("infer", "--pair", a, a).out
+    assert "cosine 1.0000" in run("infer", "--pair", a, a).out
     said = run("infer", "--pair", a, b)
     assert 0 <= float(said.out.split("similarity ")[1].split()[0]) <= 1
     refused(run("infer", f"--query={a}", "--output=none.npz"), "none.npz", "Make them with infer.py")
     assert run("infer", "--input=data", "--output=all").status == 0
     found = run("infer", f"--query={a}", "--output=all", "--top_k=3").out.splitlines()[-3:]
-    assert found[0].split() == ["1", "similarity", "1.0000", a] and len(found) == 3
+    assert found[0].split()[3:] == ["cosine", "1.0000", a] and len(found) == 3
 
 
 @pytest.mark.slow

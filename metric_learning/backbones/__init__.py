@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from paddle import nn
-
 from metric_learning.backbones import iresnet, resnet
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.iresnet import IResNet
 from metric_learning.backbones.mobilefacenet import MobileFaceNet
 from metric_learning.backbones.mobilefacenet_x2 import MobileFaceNetX2
@@ -17,7 +16,7 @@ from metric_learning.backbones.vgg import VGG16
 from metric_learning.backbones.vit import ViTS16
 from metric_learning.checks import UserError, check_choice
 
-BACKBONES: dict[str, Callable[[Shape], nn.Layer]] = {
+BACKBONES: dict[str, Callable[[Shape], Backbone]] = {
     **{f"ResNet{depth}": partial(ResNet, depth) for depth in resnet.DEPTHS},
     **{f"IR{depth}": partial(IResNet, depth) for depth in iresnet.DEPTHS},
     **{f"IRSE{depth}": partial(IResNet, depth, squeeze=True) for depth in iresnet.DEPTHS},
@@ -35,7 +34,7 @@ BACKBONES: dict[str, Callable[[Shape], nn.Layer]] = {
 }
 
 
-def backbone(name: str, shape: Sequence[int] = (3, 112, 112)) -> nn.Layer:
+def backbone(name: str, shape: Sequence[int] = (3, 112, 112)) -> Backbone:
     """A new network with random weights for pictures of `shape` (channels, height, width); it has a `feature_size`.
 
     Raises UserError for an unknown name, with the nearest one, and for a picture size that the network can't take.

@@ -7,6 +7,7 @@ Names and layout are those of arcface_torch's iresnet, so its weights fit; IR101
 from paddle import ParamAttr, Tensor, nn
 
 from metric_learning.backbones.activations import PReLU, sigmoid
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides, halved
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 101: (3, 13, 30, 3), 152: (3, 8, 36, 3)}
@@ -76,7 +77,7 @@ def _layer(inputs: int, outputs: int, blocks: int, squeeze: bool) -> nn.Sequenti
     return nn.Sequential(first, *(IBlock(outputs, outputs, 1, squeeze) for _ in range(blocks - 1)))
 
 
-class IResNet(nn.Layer):
+class IResNet(Backbone):
     """images (B, channels, H, W) of the one size `shape` -> features (B, 512), batch-normalised.
 
     `fc` sees every place of the last map (7x7 at 112x112 pixels), so weights belong to one picture size. The weight of
@@ -101,7 +102,9 @@ class IResNet(nn.Layer):
         self.fc = nn.Linear(WIDTHS[-1] * height * width, self.feature_size)
         self.features = FixedScaleNorm(self.feature_size)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def to_map(self, images: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(images)))
-        x = self.bn2(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
-        return self.features(self.fc(self.flatten(x)))
+        return self.bn2(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return self.features(self.fc(self.flatten(last)))

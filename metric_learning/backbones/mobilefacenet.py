@@ -5,6 +5,7 @@ from collections.abc import Callable
 from paddle import Tensor, nn
 
 from metric_learning.backbones.activations import PReLU
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides, halved
 
 # Expansion, channels, repeats, stride of the first: table 1 of the paper.
@@ -71,7 +72,7 @@ class GlobalDepthwise(nn.Layer):
         return self.bn(self.depthwise(x))
 
 
-class MobileFaceNet(nn.Layer):
+class MobileFaceNet(Backbone):
     """images (B, channels, H, W) of the one size `shape` -> features (B, 128), batch-normalised.
 
     `relu6`: ReLU6 where the paper has PReLU, and ReLU in the first depthwise unit, as in foamliu/MobileFaceNet, whose
@@ -101,7 +102,8 @@ class MobileFaceNet(nn.Layer):
         self.bn = nn.BatchNorm2D(self.feature_size)
         self.flatten = nn.Flatten()
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.features(self.dw_conv(self.conv1(images)))
-        x = self.conv3(self.gdconv(self.conv2(x)))
-        return self.flatten(self.bn(x))
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.conv2(self.features(self.dw_conv(self.conv1(images))))
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return self.flatten(self.bn(self.conv3(self.gdconv(last))))

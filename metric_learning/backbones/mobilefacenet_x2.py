@@ -3,6 +3,7 @@
 from paddle import Tensor, nn
 
 from metric_learning.backbones.activations import PReLU
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides, halved
 
 BLOCKS = (4, 6, 2)  # residual units behind each stride
@@ -49,7 +50,7 @@ def _stage(channels: int, blocks: int, wide: int) -> _Layers:
     return _Layers(*(Residual(*_bottleneck(channels, channels, wide, 1)) for _ in range(blocks)))
 
 
-class MobileFaceNetX2(nn.Layer):
+class MobileFaceNetX2(Backbone):
     """images (B, channels, H, W) of the one size `shape` -> features (B, 512), batch-normalised.
 
     Names are those of arcface_torch (`layers`, `conv_sep`, `features`), so its weights fit. As in MobileFaceNet the
@@ -78,5 +79,8 @@ class MobileFaceNetX2(nn.Layer):
         norm = nn.BatchNorm1D(size)
         self.features = _Layers(whole, nn.Flatten(), nn.Linear(512, size, bias_attr=False), norm)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.features(self.conv_sep(self.layers(images)))
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.conv_sep(self.layers(images))
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return self.features(last)

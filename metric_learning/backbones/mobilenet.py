@@ -7,10 +7,11 @@ import paddle
 from paddle import Tensor, nn
 from paddle.vision import models
 
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape
 
 
-class MobileNet(nn.Sequential):
+class MobileNet(Backbone, nn.Sequential):
     """images (B, channels, H, W) -> the mean over all places of the last map (B, feature_size).
 
     `net` is a network of paddle.vision without pool and classifier, `first` its first block (convolution first).
@@ -23,8 +24,11 @@ class MobileNet(nn.Sequential):
         super().__init__(*net.named_children())
         self.feature_size = feature_size
 
-    def forward(self, images: Tensor) -> Tensor:
-        return paddle.mean(super().forward(images), axis=[2, 3])
+    def to_map(self, images: Tensor) -> Tensor:
+        return nn.Sequential.forward(self, images)
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return paddle.mean(last, axis=[2, 3])
 
 
 def mobilenet_v1(shape: Shape) -> MobileNet:

@@ -5,12 +5,13 @@ from paddle import Tensor, nn
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 from paddle.vision.models.resnet import ResNet as PaddleResNet
 
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape
 
 DEPTHS = (18, 34, 50, 101, 152)
 
 
-class ResNet(nn.Layer):
+class ResNet(Backbone):
     """images (B, channels, H, W) -> pooled features (B, feature_size): 512 for 18 and 34 layers, 2048 for the others.
 
     Any picture size. Sub-layers have the names of paddle.vision, so its weights fit as they are. The stride of a
@@ -27,7 +28,9 @@ class ResNet(nn.Layer):
             self.add_sublayer(name, layer)
         self.feature_size = 512 * block.expansion
 
-    def forward(self, images: Tensor) -> Tensor:
+    def to_map(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return paddle.mean(x, axis=[2, 3])
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return paddle.mean(last, axis=[2, 3])

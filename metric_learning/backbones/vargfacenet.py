@@ -3,6 +3,7 @@
 from paddle import Tensor, nn
 
 from metric_learning.backbones.activations import PReLU, sigmoid
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides, halved
 
 GROUP = 8  # channels a group, whatever the width: "variable" is the number of groups
@@ -91,7 +92,7 @@ class Embedding(nn.Layer):
         return self.bn(self.fc(self.flatten(self.reduce(self.whole(self.expand(x))))))
 
 
-class VarGFaceNet(nn.Layer):
+class VarGFaceNet(Backbone):
     """images (B, channels, H, W) of the one size `shape` -> features (B, 512), batch-normalised; 5.0 M parameters.
 
     The head keeps the full size through its first convolution. The last group convolution has the size of the last map
@@ -116,5 +117,8 @@ class VarGFaceNet(nn.Layer):
         self.body = nn.Sequential(*blocks)
         self.embedding = Embedding(CHANNELS[-1], self.feature_size, halved(shape[1:], HALVINGS))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embedding(self.body(self.head(images)))
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.body(self.head(images))
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return self.embedding(last)

@@ -3,12 +3,13 @@
 from paddle import Tensor, nn
 from paddle.vision.models.vgg import cfgs, make_layers
 
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides
 
 PLACES = 7  # the map that fc6 sees, as at 224x224 pixels
 
 
-class VGG16(nn.Layer):
+class VGG16(Backbone):
     """images (B, channels, H, W) -> "fc7" (B, 4096): the second fully connected layer behind its ReLU, before dropout.
 
     That is what is meant by the feature of a pretrained VGG16. The last map is pooled to 7x7 first, as in paddle.vision
@@ -30,5 +31,8 @@ class VGG16(nn.Layer):
             nn.Linear(512 * PLACES * PLACES, size), nn.ReLU(), nn.Dropout(0.5), nn.Linear(size, size), nn.ReLU()
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.flatten(self.avgpool(self.features(images))))
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.features(images)
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return self.classifier(self.flatten(self.avgpool(last)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from paddle import ParamAttr, Tensor, nn
 
 from metric_learning.backbones.activations import gelu
+from metric_learning.backbones.base import Backbone
 from metric_learning.backbones.shapes import Shape, check_sides
 
 PATCH, WIDTH, DEPTH, HEADS = 16, 384, 12, 6
@@ -22,14 +23,14 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class PatchEmbed(nn.Layer):
-    """images (B, channels, H, W) -> patches (B, H/16 x W/16, 384), row by row (equation 1)."""
+    """images (B, channels, H, W) -> patches (B, 384, H/16, W/16) (equation 1)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.proj = nn.Conv2D(channels, WIDTH, PATCH, PATCH)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.proj(images).flatten(2).transpose([0, 2, 1])
+        return self.proj(images)
 
 
 class Attention(nn.Layer):
@@ -95,11 +96,14 @@ def resize_matrix(source: int, target: int) -> NDArray[np.float32]:
     return rows
 
 
-class ViTS16(nn.Layer):
+class ViTS16(Backbone):
     """images (B, channels, H, W) of the one size `shape` -> the normalised class token (B, 384), equation 4.
 
     Every size has the same weights: `pos_embed` belongs to the 14x14 patches of 224x224 pixels, and the network
     interpolates it to its own. Raises UserError unless height and width are multiples of 16.
+
+    Its map is that of the embedded patches, before their places are added: a patch that is covered there reaches no
+    block, while the tokens of the last block have all been mixed into the class token already.
     """
 
     feature_size = WIDTH
@@ -121,8 +125,11 @@ class ViTS16(nn.Layer):
         patches = paddle.to_tensor(self.resize) @ self.pos_embed[:, 1:]
         return paddle.concat([self.pos_embed[:, :1], patches], axis=1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        patches = self.patch_embed(images)
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.patch_embed(images)
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        patches = last.flatten(2).transpose([0, 2, 1])  # (B, H/16 x W/16, 384), row by row
         first = paddle.zeros_like(patches[:, :1]) + self.cls_token  # one for each picture, however many there are
         x = paddle.concat([first, patches], axis=1) + self.positions()
         return self.norm(self.blocks(x)[:, 0])

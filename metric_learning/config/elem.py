@@ -8,6 +8,7 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
 from metric_learning.config.names import ELEMENT_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
+from metric_learning.config.values import group_margins_of
 
 # The settings of each margin. Tests hold them equal to what the losses take.
 MARGIN_SETTINGS: dict[str, tuple[str, ...]] = {
@@ -61,6 +62,12 @@ class ElemOptions(TrainOptions):
     focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
     dropout: float = option(0.0, "share of the embedding's entries dropped before the class centres, in training")
 
+    group_margins: str | None = option(
+        None, "what each group's margin has on top, such as African:0.1,Asian:0.05; auto: moved by validation"
+    )
+    group_margin_rate: float = option(0.2, "group_margins=auto: how far an FRR of 1 above the mean moves a margin")
+    group_margin_max: float = option(0.1, "group_margins=auto: how far a margin may be moved in all")
+
     def validate(self) -> None:
         super().validate()
         check_range("--arc_scale", self.arc_scale, above=0)
@@ -70,6 +77,7 @@ class ElemOptions(TrainOptions):
         if self.class_dim is not None:
             check_range("--class_dim", self.class_dim, 1, 10**8)
         self._check_margin()
+        self._check_group_margins()
 
     def _check_margin(self) -> None:
         for name, value in self.margin_settings().items():
@@ -80,6 +88,23 @@ class ElemOptions(TrainOptions):
             for name in _ARC:
                 if {name, f"arc_{name}"} <= self.typed:
                     raise UserError(f"--{name} and --arc_{name} are one setting of arcmargin. Type one of them.")
+
+    def _check_group_margins(self) -> None:
+        check_range("--group_margin_rate", self.group_margin_rate, 0, 100)
+        check_range("--group_margin_max", self.group_margin_max, 0, 1)
+        for name in ("group_margin_rate", "group_margin_max"):
+            if name in self.typed and not self.adapts_margins:
+                raise UserError(f"--{name} has no meaning without --group_margins=auto.")
+        self.fixed_margins()
+
+    @property
+    def adapts_margins(self) -> bool:
+        """Whether the groups' margins are moved at each evaluation."""
+        return self.group_margins == "auto"
+
+    def fixed_margins(self) -> dict[str, float]:
+        """What was typed for each group; empty with auto."""
+        return {} if self.group_margins is None or self.adapts_margins else group_margins_of(self.group_margins)
 
     def margin_settings(self) -> dict[str, Any]:
         """What the margin is told, None where it keeps its own default; arcmargin falls back on --arc_*."""

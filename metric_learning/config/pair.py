@@ -48,6 +48,13 @@ class PairOptions(TrainOptions):
             check_range(f"--{name}", getattr(self, name), 0)
         if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
             raise UserError(f"--mining with quadruplet_full must be given or batch_hard; got {self.mining!r}.")
+        if self.balance != "none" and self.rows_given:
+            raise UserError(
+                f"--balance={self.balance} needs batches of classes, not ready-made {self.loss_name}s: choose a "
+                "--mining other than given, or another --loss_name."
+            )
+        if self.occlusion == "adversarial":
+            raise UserError("--occlusion=adversarial needs a loss of each picture, as train_elem.py has. Take random.")
         senseless = {
             "mining": ("triplet", "quadruplet_full"),
             "soft_margin": ("triplet",),

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from metric_learning.checks import check_range
+from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.config.base import COUNT, SEED, Options, option
-from metric_learning.config.names import MODELS, OPTIMIZERS, STRATEGIES
+from metric_learning.config.names import BALANCES, MODELS, OCCLUSION_SHAPES, OCCLUSIONS, OPTIMIZERS, STRATEGIES
 from metric_learning.config.values import check_channel_numbers, shape_of, steps_of
 
 
@@ -30,6 +30,16 @@ class TrainOptions(Options):
     color_jitter: float = option(0.0, "brightness, contrast and saturation vary by up to this share")
     train_batch_size: int = option(256, "pictures a step")
     test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
+    balance: str = option("none", "groups: every batch has equal shares of the groups of the data", choices=BALANCES)
+    occlusion: str = option("none", "cover parts of the last feature map in training", choices=OCCLUSIONS)
+    occlusion_rate: float = option(0.5, "occlusion: share of the pictures that are covered")
+    occlusion_shapes: str = option(",".join(OCCLUSION_SHAPES), "occlusion: what is covered, some of these")
+    teacher: str | None = option(
+        None, "network to learn the directions of embeddings from: a run or a file", resumable=True
+    )
+    distill_weight: float = option(7.0, "teacher: weight of what it adds to the loss")
+    generations: int = option(1, "teacher: how many times; each next student starts from the last one", resumable=True)
+    generation: int = option(1, "which of the generations a run is; the runs count it themselves")
     optimizer: str = option("momentum", "what updates the weights", choices=OPTIMIZERS)
     momentum: float = option(0.9, "momentum of SGD")
     weight_decay: float = option(1e-4, "L2 penalty on all weights")
@@ -75,6 +85,31 @@ class TrainOptions(Options):
         check_range("--min_crop_area", self.min_crop_area, 0.01, 1)
         check_range("--max_crop_aspect", self.max_crop_aspect, 1, 10)
         check_range("--color_jitter", self.color_jitter, 0, 0.99)
+        self._check_occlusion()
+        self._check_teaching()
+
+    def shapes(self) -> tuple[str, ...]:
+        """What --occlusion_shapes names."""
+        return tuple(part.strip() for part in self.occlusion_shapes.split(","))
+
+    def _check_occlusion(self) -> None:
+        check_range("--occlusion_rate", self.occlusion_rate, 0, 1)
+        for name in self.shapes():
+            check_choice("--occlusion_shapes", name, OCCLUSION_SHAPES)
+        if len(set(self.shapes())) < len(self.shapes()):
+            raise UserError(f"--occlusion_shapes names a shape twice; got {self.occlusion_shapes!r}.")
+        for name in ("occlusion_rate", "occlusion_shapes"):
+            if name in self.typed and self.occlusion == "none" and self.checkpoint is None:
+                raise UserError(f"--{name} has no meaning without --occlusion=random or --occlusion=adversarial.")
+
+    def _check_teaching(self) -> None:
+        check_range("--distill_weight", self.distill_weight, 0)
+        check_range("--generations", self.generations, 1, 1000)
+        check_range("--generation", self.generation, 1, 1000)
+        if "generation" in self.typed:
+            raise UserError("--generation is counted by the runs themselves; say by --generations how many there are.")
+        if "distill_weight" in self.typed and self.teacher is None and self.checkpoint is None:
+            raise UserError("--distill_weight has no meaning without --teacher.")
 
 
 # What replaces the defaults where no data is given: the demo faces, small enough for two cores.

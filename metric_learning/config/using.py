@@ -59,6 +59,10 @@ class EvalOptions(UseOptions):
     folds: int | None = option(None, "folds of the accuracy over --pairs [10 where the list has folds]")
     fars: str = option("0.1,0.01,0.001,0.0001", "false-accept rates to report the true-accept rate at")
     output: str | None = option(None, "where the results go (json; a plot beside it) [in the run's folder]")
+    calibrate: str | None = option(
+        None, "write the weights to this .safetensors, their similarity fitted on the pairs that are measured"
+    )
+    calibrate_far: float = option(1e-3, "false-accept rate at which the fitted similarity is 0.5")
 
     def validate(self) -> None:
         super().validate()
@@ -70,6 +74,11 @@ class EvalOptions(UseOptions):
                 raise UserError(f"--{name} needs a list of pairs; name one by --pairs.")
         if self.folds is not None:
             check_range("--folds", self.folds, 2, 1000)
+        check_range("--calibrate_far", self.calibrate_far, 1e-9, 0.5)
+        if "calibrate_far" in self.typed and not self.calibrate:
+            raise UserError("--calibrate_far needs a file to write; name one by --calibrate.")
+        if self.calibrate and self.templates:
+            raise UserError("--calibrate takes pairs of pictures: templates score higher. Leave --templates out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +88,24 @@ class InferOptions(UseOptions):
 
     batch_size: int = option(1, "pictures a step")
     input: str | None = option(None, "a folder, a list (one path a line) or a picture to embed [the test pictures]")
-    output: str | None = option(None, "where the embeddings go (.npz) [embeddings.npz in the run's folder]")
+    output: str | None = option(
+        None, "where the embeddings (.npz) or the scores of --pairs (.csv) go [in the run's folder]"
+    )
     pair: list[str] | None = option(None, "two pictures to compare: --pair a.jpg b.jpg")
+    pairs: str | None = option(None, "pairs to score into --output: csv (a,b[,group]), or any list that eval takes")
+    group: str | None = option(None, "group of the two pictures: its own operating point instead of the common one")
+    threshold: float | None = option(None, "cosine from which two pictures are the same, instead of the stored one")
     query: str | None = option(None, "a picture, to find the nearest among the embeddings in --output")
     top_k: int = option(5, "how many of the nearest")
 
     def validate(self) -> None:
         super().validate()
         check_range("--top_k", self.top_k, 1, COUNT)
-        given = [f"--{name}" for name in ("pair", "query", "input") if getattr(self, name)]
+        given = [f"--{name}" for name in ("pair", "pairs", "query", "input") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
+        for name in ("group", "threshold"):
+            if getattr(self, name) is not None and not (self.pair or self.pairs):
+                raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs.")
+        if self.threshold is not None:
+            check_range("--threshold", self.threshold, -1, 1)

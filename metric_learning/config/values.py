@@ -55,6 +55,25 @@ def fars_of(text: str) -> tuple[float, ...]:
     return tuple(sorted(set(fars), reverse=True))
 
 
+def group_margins_of(text: str) -> dict[str, float]:
+    """'African:0.1,Asian:0.05' -> {'African': 0.1, 'Asian': 0.05}; which groups there are, only the data knows."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, value = part.rpartition(":")
+        name = name.strip()
+        try:
+            margin = float(value)
+        except ValueError:
+            colon = ""
+        if not (name and colon):
+            raise UserError(f"--group_margins must be auto, or margins such as African:0.1,Asian:0.05; got {text!r}.")
+        if name in found:
+            raise UserError(f"--group_margins names {name!r} twice; got {text!r}.")
+        check_range(f"--group_margins of {name}", margin, -1, 1)
+        found[name] = margin
+    return found
+
+
 def boolean(text: str) -> bool:
     """True, False, 1, 0, yes, no, on, off, in any case."""
     value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

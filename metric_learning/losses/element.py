@@ -40,6 +40,10 @@ class ElementLoss(Loss):
         self.dropout = dropout
 
     def forward(self, embeddings: Tensor, labels: Tensor, extra: Tensor | None = None) -> Tensor:
+        return self.each(embeddings, labels, extra).mean()
+
+    def each(self, embeddings: Tensor, labels: Tensor, extra: Tensor | None = None) -> Tensor:
+        """The loss of every sample (B,), of which `forward` is the mean."""
         check_labels(labels_on_host(embeddings, labels), self.centers.num_classes)
         extra = _checked(extra, embeddings.shape[0])
         with paddle.amp.auto_cast(enable=False):
@@ -50,7 +54,7 @@ class ElementLoss(Loss):
             logits = self.margin(cosine, columns.target, norms, extra)
             entropy = softmax_entropy(logits, target_column(logits, columns.target))
             self._measure(cosine.detach(), columns.target, norms.detach(), entropy.detach())
-            return (focal(entropy, self.focal_gamma) + self.margin.penalty(norms)).mean()
+            return focal(entropy, self.focal_gamma) + self.margin.penalty(norms)
 
     def _dropped(self, x: Tensor) -> Tensor:
         """x (B, D) with a share of its entries 0, in training mode; which ones, Paddle's seeded generator says."""

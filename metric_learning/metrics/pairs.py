@@ -22,13 +22,14 @@ def all_pairs(
     fars: Sequence[float] = FARS,
     *,
     progress: Callable[[int], object] | None = None,
+    watch: Callable[[str, Floats, Floats], object] | None = None,
 ) -> GroupedResult:
     """embeddings (N, D), labels (N,), groups (N,) -> figures over all UNORDERED pairs within each group.
 
     Without groups there is one group, "all". No pair joins two groups, none a picture to itself. Distinct positive
     scores are held in memory (about 28 bytes each), negatives stream past (see `Tally`) in tiles of 256 x 8192.
-    progress is called with the number of pictures done since the last call. Raises UserError for shapes that do not
-    match and rows that are not finite.
+    progress is called with the number of pictures done since the last call, watch with (group, positive scores,
+    negative scores) of every tile. Raises UserError for shapes that do not match and rows that are not finite.
     """
     fars = check_fars(fars)
     units = unit_rows(embeddings)
@@ -41,7 +42,10 @@ def all_pairs(
         one = units[rows]
         streams[name] = ScoreStream(_positives(one, codes), max(fars), sum(negatives.values()))
         for same, scores in _tiles(one, codes, progress):
-            streams[name].add(scores[~same] if same is not None else scores.ravel())
+            others = scores[~same] if same is not None else scores.ravel()
+            streams[name].add(others)
+            if watch:
+                watch(name, scores[same] if same is not None else others[:0], others)
     return grouped_result(streams, fars)
 
 

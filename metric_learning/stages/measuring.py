@@ -1,11 +1,15 @@
 """eval: what an embedding is worth on pictures that it was not trained on."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from metric_learning import runtime
+from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, UseOptions, fars_of
 from metric_learning.data.encoded import BIN
@@ -14,43 +18,94 @@ from metric_learning.data.pair_lists import read_templates
 from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.splits import Splits
-from metric_learning.embedder import Embedder
+from metric_learning.embedder import Embedder, saved_calibration
 from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set, retrieval, verification, verify_pairs
 from metric_learning.extract import Reader
+from metric_learning.metrics.calibration import calibrate, calibrate_all_pairs
+from metric_learning.metrics.similarity import Calibration
+from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
-from metric_learning.stages import setup
+from metric_learning.stages import calibrating, setup
 
 AnyUse = TypeVar("AnyUse", bound=UseOptions)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was found, the pictures that could not be read, and how to fit a similarity on the same pairs."""
+
+    report: Report
+    bad: BadPictures
+    calibrated: Callable[[], Calibration]
+
+
 def eval(config: EvalOptions) -> None:
-    """Print the table, write json and plot beside it."""
+    """Print the table, write json and plot beside it, and with --calibrate the weights with what was fitted."""
     file, run = setup.find_weights(config)
     runtime.select_device(config.use_gpu)
     embedder = setup.load_embedder(file, config, print)
     output = setup.output_file(config.output, run, "eval.json")
     setup.check_writable(output.parent, "--output")
-    config = setup.with_data_of(config, run, print)
-    own = run is not None and setup.same_data(config, run)
+    place = setup.output_file(config.calibrate, None, "calibrated.safetensors") if config.calibrate else None
+    if place is not None:
+        setup.check_writable(place.parent, "--calibrate")
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
-    fars = fars_of(config.fars)
-    if config.pairs:
-        report, bad = _over_list(config, embedder, predictor, reader, file, fars)
-    else:
-        pictures, split = choose(config.split, setup.load_data(all_as_test(config, own), print))
-        if run is not None and split in ("test", "all"):
-            setup.report_overlap(pictures, run, print)
-        bad = BadPictures(len(pictures), config.max_bad_pictures)
-        found = embed_set(predictor, pictures, reader, bad)
-        pairs = verification(found, fars) if found.groups is not None or len(np.unique(found.labels)) > 1 else None
-        report = Report(setup.about(config, embedder, pictures, split, file, predictor.way), retrieval(found), pairs)
-    print(f"\n{report.text()}")
-    _write(report, output)
-    for line in bad.lines():
+    calibration = saved_calibration(file) if config.templates is None else None
+    config = setup.with_data_of(config, run, print)
+    for line in calibrating.mismatches(calibration, reader) if calibration else []:
+        print(line)
+    over = _over_list if config.pairs else _over_set
+    found = over(config, embedder, predictor, reader, file, run, calibration)
+    print(f"\n{found.report.text()}")
+    _write(found.report, output)
+    if place is not None:
+        _calibrate(place, config, embedder, reader, file, found)
+    for line in found.bad.lines():
         print(f"Left out, can't be read: {line}")
+
+
+def _calibrate(
+    place: Path, config: EvalOptions, embedder: Embedder, reader: Reader, file: Path, found: Measured
+) -> None:
+    data, far = str(found.report.about["data"]), config.calibrate_far
+    fitted = found.calibrated().with_notes(**calibrating.notes(found.report.pairs, data, reader, file, far))
+    calibrating.write_calibrated(place, file, embedder, fitted)
+    print(calibrating.told(fitted))
+    print(f"Written: {place}. The pairs above chose its thresholds: with it, they are no test any more.")
+
+
+def _over_set(
+    config: EvalOptions,
+    embedder: Embedder,
+    predictor: Predictor,
+    reader: Reader,
+    file: Path,
+    run: Run | None,
+    calibration: Calibration | None,
+) -> Measured:
+    own = run is not None and setup.same_data(config, run)
+    pictures, split = choose(config.split, setup.load_data(all_as_test(config, own), print))
+    if run is not None and split in ("test", "all"):
+        setup.report_overlap(pictures, run, print)
+    bad = BadPictures(len(pictures), config.max_bad_pictures)
+    found = embed_set(predictor, pictures, reader, bad)
+    about = setup.about(config, embedder, pictures, split, file, predictor.way)
+    fit = partial(calibrate_all_pairs, found.embeddings, found.labels, found.groups, config.calibrate_far)
+    if found.groups is None and len(np.unique(found.labels)) < 2:
+        return Measured(Report(about, retrieval(found)), bad, fit)
+    counts = StoredCounts(calibration) if calibration else None
+    pairs = verification(found, fars_of(config.fars), counts)
+    return Measured(Report(about, retrieval(found), pairs, **_stored(counts)), bad, fit)
+
+
+def _stored(counts: StoredCounts | None) -> dict[str, Any]:
+    """What the stored thresholds do to the pairs that were counted, for the report."""
+    if counts is None:
+        return {}
+    return {"stored": counts.figures(), "stored_on": calibrating.on_what(counts.calibration)}
 
 
 def all_as_test(config: AnyUse, own: bool) -> AnyUse:
@@ -87,14 +142,15 @@ def _over_list(
     predictor: Predictor,
     reader: Reader,
     file: Path,
-    fars: tuple[float, ...],
-) -> tuple[Report, BadPictures]:
+    run: Run | None,
+    calibration: Calibration | None,
+) -> Measured:
     root = config.data_dir
     templates = read_templates(Path(config.templates), root) if config.templates else None
     pairs = read_pairs(str(config.pairs), root, of_templates=templates is not None)
     pictures = sorted(set(templates.paths)) if templates else [str(item) for item in pairs.items]
     bad = BadPictures(len(pictures), config.max_bad_pictures)
-    found = verify_pairs(predictor, pairs, reader, bad, fars, config.folds, templates)
+    found = verify_pairs(predictor, pairs, reader, bad, fars_of(config.fars), config.folds, templates)
     everyone = PictureSet(pictures, np.zeros(len(pictures), np.int64), [], [])
     about = setup.about(config, embedder, everyone, f"pairs, {pairs.kind}", file, predictor.way)
     about |= {"pictures / classes": f"{len(pictures):,} / -", "pairs left out": found.left_out}
@@ -103,7 +159,12 @@ def _over_list(
     if templates:
         about["templates"] = f"{len(set(templates.templates)):,} of {config.templates}"
     said = f"the {len(pairs.a):,} pairs of {config.pairs}"
-    return Report(about, None, found.verification, said, found.folds, found.best), bad
+    counts = StoredCounts(calibration) if calibration else None
+    for name, (same, other) in found.scores.items():
+        if counts is not None:
+            counts.add(name, same, other)
+    report = Report(about, None, found.verification, said, found.folds, found.best, **_stored(counts))
+    return Measured(report, bad, partial(calibrate, found.scores, config.calibrate_far))
 
 
 def _write(report: Report, place: Path) -> None:

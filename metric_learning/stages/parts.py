@@ -1,15 +1,25 @@
 """Loss, sampler and optimizer of a stage, from its options and its training pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import paddle
+from paddle import Tensor
 
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
+from metric_learning.data.group_samplers import GroupClassSampler
+from metric_learning.data.loader import Batch
 from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampler, ShuffleSampler, TripletSampler
 from metric_learning.data.sources import PictureSet
+from metric_learning.embedder import Embedder
+from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.losses.base import Loss
+from metric_learning.occlusion import OccludedForward, Occlusion
+from metric_learning.stages import grouping
+
+Forward = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,12 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
             f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
             "each comes more than once in a batch, augmented anew."
         )
-    return Parts(loss, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
+    by_group, said = grouping.with_group_margins(config, loss, train)
+    notes += said
+    if config.balance == "groups":
+        balanced, line = grouping.balanced_pictures(config, train)
+        return Parts(by_group, balanced, [*notes, line])
+    return Parts(by_group, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
 
 
 def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
@@ -72,7 +87,12 @@ def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
             "a single class, so no pair of different ones to learn from. Make it at least "
             f"{2 * config.samples_each_class}."
         )
-    sampler = ClassSampler(train.labels, config.train_batch_size, config.samples_each_class, config.seed)
+    sampler: ClassSampler | GroupClassSampler
+    if config.balance == "groups":
+        sampler, line = grouping.balanced_classes(config, train)
+        notes.append(line)
+    else:
+        sampler = ClassSampler(train.labels, config.train_batch_size, config.samples_each_class, config.seed)
     if sampler.left_out:
         notes.append(
             f"{sampler.left_out} classes have a single picture and take no part: they can't give a positive pair."
@@ -83,6 +103,16 @@ def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
             "theirs come more than once in a batch, each time augmented anew."
         )
     return Parts(loss, sampler, notes)
+
+
+def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss) -> Forward:
+    """A training batch -> its embeddings (B, D), with parts of the last map covered where that is asked for."""
+    if config.occlusion == "none":
+        plain = training_forward(embedder, embedder.spec.picture.shape[0], config.onednn)
+        return lambda batch: plain(paddle.to_tensor(batch.images))
+    how = Occlusion(config.shapes(), config.occlusion_rate, config.occlusion == "adversarial")
+    covered = OccludedForward(embedder, loss, how, config.seed, config.onednn)
+    return lambda batch: covered(paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels), batch.step)
 
 
 def optimizer(config: TrainOptions, layers: list[paddle.nn.Layer]) -> paddle.optimizer.Optimizer:

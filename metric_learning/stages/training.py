@@ -14,16 +14,17 @@ from metric_learning.data.loader import BadPictures, Batch, train_batches
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
-from metric_learning.engine import Predictor, training_forward
+from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set, retrieval, verification
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
 from metric_learning.log import RunLog
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
-from metric_learning.stages import setup
-from metric_learning.stages.parts import Parts, optimizer, parts
+from metric_learning.stages import calibrating, grouping, setup
+from metric_learning.stages.parts import Forward, Parts, forward_of, optimizer, parts
 from metric_learning.stages.starting import initial_weights, resume, start, starting_run
+from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.train import Plan, Scores, fit
 from metric_learning.weights import load_weights
 
@@ -36,7 +37,7 @@ def train_elem(config: ElemOptions) -> None:
     run, checkpoint, config = resume(config)
     if run is None:
         config = start(config, None, say)
-    _train(config, run, checkpoint, say)
+    _train_all(config, run, checkpoint, say)
 
 
 def train_pair(config: PairOptions) -> None:
@@ -50,7 +51,7 @@ def train_pair(config: PairOptions) -> None:
         elif config.pretrained_model is None:
             say(f"No stage-one run in {config.model_save_dir!r}: starting from the backbone alone.")
         config = start(config, before, say)
-    _train(config, run, checkpoint, say)
+    _train_all(config, run, checkpoint, say)
 
 
 class Lines(list[str]):
@@ -70,11 +71,23 @@ class Stage:
     embedder: Embedder
     parts: Parts
     state: State
+    forward: Forward
+    teacher: Teacher | None
     bad: BadPictures
     unseen: bool  # whether the test classes took no part in this training nor in that of the weights it starts from
 
 
-def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> None:
+def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> None:
+    """The run, then the generations of students behind it, each a run of its own."""
+    config = named_teacher(config)
+    run = _train(config, run, checkpoint, say)
+    while config.generation < config.generations:
+        say = Lines()
+        config, begun = next_generation(config, run, say)
+        run = _train(config, begun, begun.latest if begun and begun.latest.is_file() else None, say)
+
+
+def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
     """Build everything first, so that what can't work leaves no run behind; then train, then measure once."""
     runtime.select_device(config.use_gpu)
     for item in options(type(config)):
@@ -91,20 +104,21 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
         write_json(run.folder / "classes.json", classes)
         _fit(stage, run, log)
         _final(stage, run, log)
+    return run
 
 
 def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     splits = setup.load_data(config, say)
     setup.report_duplicates(splits, say)
     unseen = not set(splits.test.classes) & (set(splits.train.classes) | set(splits.val.classes))
-    before = starting_run(config)
-    if before is not None and setup.report_overlap(splits.test, before, say):
-        unseen = False
+    for before in (starting_run(config), run_of_teacher(config)):
+        if before is not None and setup.report_overlap(splits.test, before, say):
+            unseen = False
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     made = parts(config, splits.train, embedder.size)
-    for line in made.notes:
+    for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)
     state = State(embedder, made.loss, optimizer(config, [embedder, made.loss]))
     if checkpoint is not None:
@@ -114,22 +128,25 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
             say(f"All of its {config.total_iter_num} steps are done; a higher --total_iter_num goes on.")
     else:
         say(initial_weights(config, embedder))
-    return Stage(config, splits, embedder, made, state, bad, unseen)
+    forward = forward_of(config, embedder, made.loss)
+    return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
 
 def _fit(stage: Stage, run: Run, log: RunLog) -> None:
     config, embedder, loss = stage.config, stage.embedder, stage.parts.loss
-    picture = embedder.spec.picture
-    forward = training_forward(embedder, picture.shape[0], config.onednn)
+    picture, teacher = embedder.spec.picture, stage.teacher
 
     def step_loss(batch: Batch) -> Tensor:
-        value: Tensor = loss(forward(paddle.to_tensor(batch.images)), paddle.to_tensor(batch.labels))
-        return value
+        embeddings = stage.forward(batch)
+        value: Tensor = loss(embeddings, paddle.to_tensor(batch.labels))
+        return value if teacher is None else value + teacher.loss(embeddings, batch.images)
 
     def evaluate() -> Scores:
         reader = Reader(picture, config.test_batch_size, config.num_workers, quiet=True)
         predictor = Predictor(embedder, picture.shape, config.precision)
-        found = retrieval(embed_set(predictor, stage.splits.val, reader, stage.bad))
+        embedded = embed_set(predictor, stage.splits.val, reader, stage.bad)
+        grouping.follow(loss, embedded, log, stage.state.step)
+        found = retrieval(embedded)
         return {f"val {name}": float(found[name] or 0.0) for name in ("recall@1", "map@r")}
 
     embedder.train()
@@ -140,7 +157,7 @@ def _fit(stage: Stage, run: Run, log: RunLog) -> None:
         _plan(config),
         _batches(stage),
         step_loss,
-        lambda: loss.figures,
+        lambda: loss.figures | (teacher.figures if teacher else {}),
         schedule(config.lr_strategy, config.lr, config.total_iter_num, steps_of(config.lr_steps), config.warmup_steps),
         evaluate if len(stage.splits.val) else None,
     )
@@ -177,10 +194,13 @@ def _final(stage: Stage, run: Run, log: RunLog) -> None:
     config, embedder, test = stage.config, stage.embedder, stage.splits.test
     load_weights(embedder, run.best)
     log.say(_chosen(stage, run))
+    picture = embedder.spec.picture
+    predictor = Predictor(embedder, picture.shape, config.precision)
+    reader = Reader(picture, config.test_batch_size, config.num_workers)
+    data = config.data_dir or setup.DEMO_FOLDER
+    log.say(calibrating.calibrate_run(run, predictor, stage.splits.val, reader, stage.bad, data))
     if len(test):
-        picture = embedder.spec.picture
-        predictor = Predictor(embedder, picture.shape, config.precision)
-        found = embed_set(predictor, test, Reader(picture, config.test_batch_size, config.num_workers), stage.bad)
+        found = embed_set(predictor, test, reader, stage.bad)
         about = setup.about(config, embedder, test, "test", run.best, predictor.way) | {"seed": config.seed}
         report = Report(about, retrieval(found), verification(found, FARS) if found.groups is not None else None)
         report.write_json(run.results)

@@ -7,29 +7,32 @@ from pathlib import Path
 from metric_learning import runtime
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
-from metric_learning.compare import compare, embed_to_file, read_embeddings, search, similarity
+from metric_learning.compare import embed_to_file, read_embeddings, search
 from metric_learning.config import InferOptions
 from metric_learning.data.lists import read_csv
 from metric_learning.data.loader import BadPictures
-from metric_learning.data.pictures import PictureError, read_picture
 from metric_learning.data.walk import pictures_below
-from metric_learning.embedder import Embedder
+from metric_learning.embedder import Embedder, saved_calibration
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
-from metric_learning.stages import setup
+from metric_learning.stages import scoring, setup
 from metric_learning.stages.measuring import all_as_test, choose
 
 
 def infer(config: InferOptions) -> None:
-    """--pair compares two pictures, --query searches; otherwise pictures are embedded into --output."""
+    """--pair and --pairs compare pictures, --query searches; otherwise pictures are embedded into --output."""
     file, run = setup.find_weights(config)
     runtime.select_device(config.use_gpu)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
-    if config.pair:
-        _pair(config.pair, predictor, reader)
+    if config.pair or config.pairs:
+        judged = scoring.judge(config, saved_calibration(file), reader)
+        if config.pair:
+            scoring.score_pair(config, config.pair, judged, predictor, reader)
+        else:
+            scoring.score_list(config, str(config.pairs), judged, predictor, reader, run)
         return
     output = setup.output_file(config.output, run, "embeddings.npz")
     if config.query:
@@ -39,13 +42,6 @@ def infer(config: InferOptions) -> None:
         _embed(config, embedder, predictor, reader, file, run, output)
 
 
-def _pair(pair: list[str], predictor: Predictor, reader: Reader) -> None:
-    for path in pair:
-        _check_picture(path)
-    cosine = compare(predictor, pair[0], pair[1], reader)
-    print(f"similarity {similarity(cosine):.4f} (0..1, uncalibrated: (1 + cosine) / 2; cosine {cosine:.4f})")
-
-
 def _digest(file: Path) -> str:
     """What tells weights from others, wherever they lie."""
     with open(file, "rb") as stream:
@@ -53,7 +49,7 @@ def _digest(file: Path) -> str:
 
 
 def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reader, file: Path, output: Path) -> None:
-    _check_picture(query)
+    scoring.check_picture(query)
     embeddings, paths, model = read_embeddings(output)
     if model.get("digest") != _digest(file):
         raise UserError(
@@ -61,15 +57,12 @@ def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reade
             "Name those by --pretrained_model, or embed again."
         )
     cosines, rows = search(predictor, query, embeddings, reader, config.top_k)
-    for place, (cosine, row) in enumerate(zip(cosines, rows, strict=True), start=1):
-        print(f"{place:3d}  similarity {similarity(float(cosine)):.4f}  {paths[row]}")
-
-
-def _check_picture(path: str) -> None:
-    try:
-        read_picture(path)
-    except PictureError as error:
-        raise UserError(f"Can't read the picture {error}.") from error
+    judged = scoring.judge(config, saved_calibration(file), reader)
+    if judged.calibration is None:
+        print(f"Similarity, {scoring.UNCALIBRATED}.")
+    values = judged.similarity(cosines, None)
+    for place, (value, cosine, row) in enumerate(zip(values, cosines, rows, strict=True), start=1):
+        print(f"{place:3d}  similarity {value:.4f}  cosine {cosine:.4f}  {paths[row]}")
 
 
 def _embed(
@@ -110,7 +103,7 @@ def _pictures(config: InferOptions, run: Run | None) -> list[str]:
     if place.suffix.lower() == ".csv":
         return [sample.path for samples in read_csv(place).values() for sample in samples]
     if place.suffix.lower() not in (".txt", ".lst", ".list"):
-        _check_picture(config.input)
+        scoring.check_picture(config.input)
         return [config.input]
     try:
         lines = place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()

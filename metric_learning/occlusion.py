@@ -1,0 +1,162 @@
+"""Training with parts of the last feature map covered, so that no single part of a picture is relied upon."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from metric_learning.backbones.base import Backbone
+from metric_learning.checks import UserError, check_choice, check_range
+from metric_learning.data.samplers import keyed_rng
+from metric_learning.embedder import Embedder
+from metric_learning.engine import training_forward
+from metric_learning.losses.base import Loss
+
+Masks = NDArray[np.float32]
+OCCLUDE = 100  # what the generator is for, beside the purposes in data/samplers.py
+
+
+def _left(mask: Masks, rng: np.random.Generator) -> None:
+    mask[..., : mask.shape[-1] // 2] = 0
+
+
+def _right(mask: Masks, rng: np.random.Generator) -> None:
+    mask[..., mask.shape[-1] - mask.shape[-1] // 2 :] = 0
+
+
+def _top(mask: Masks, rng: np.random.Generator) -> None:
+    mask[..., : mask.shape[-2] // 2, :] = 0
+
+
+def _bottom(mask: Masks, rng: np.random.Generator) -> None:
+    mask[..., mask.shape[-2] - mask.shape[-2] // 2 :, :] = 0
+
+
+def _random_half(mask: Masks, rng: np.random.Generator) -> None:
+    places = mask[0].size
+    order = rng.random((len(mask), places)).argsort(axis=1)  # each row a random order of 0..places-1
+    mask[order.reshape(mask.shape) < places // 2] = 0
+
+
+# Each puts zeros into masks (B, h, w) of ones. The middle row or column of an odd map stays.
+SHAPES: dict[str, Callable[[Masks, np.random.Generator], None]] = {
+    "left": _left,
+    "right": _right,
+    "top": _top,
+    "bottom": _bottom,
+    "random_half": _random_half,
+}
+
+
+def candidates(shapes: Sequence[str], count: int, height: int, width: int, rng: np.random.Generator) -> Masks:
+    """(K, B, h, w) of 0 and 1: a mask of each of the K shapes for each of B = `count` pictures."""
+    masks = np.ones((len(shapes), count, height, width), np.float32)
+    for mask, shape in zip(masks, shapes, strict=True):
+        SHAPES[shape](mask, rng)
+    return masks
+
+
+class _ToMap(nn.Layer):
+    """The first part of a backbone as a network of its own; it shares the parameters."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone.to_map(images)
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """How parts of the last map are covered. shapes: names of SHAPES; rate in 0..1: the share of pictures covered.
+
+    adversarial: a covered picture gets the shape with which its loss is greatest at the moment; else one at random.
+    The idea is that of adversarial masking for occluded faces; the choice among a few fixed shapes is ours.
+    """
+
+    shapes: tuple[str, ...]
+    rate: float = 0.5
+    adversarial: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("--occlusion_rate", self.rate, 0, 1)
+        for shape in self.shapes:
+            check_choice("--occlusion_shapes", shape, SHAPES)
+        if not self.shapes:
+            raise UserError(f"--occlusion_shapes is empty. Name some of {', '.join(SHAPES)}.")
+
+
+class OccludedForward:
+    """images (B, C, H, W) and labels (B,) of a step -> embeddings (B, D), with gradient, in training mode.
+
+    The last map (B, C, h, w) of some pictures is multiplied by a mask of 0 and 1 before the rest of the network. What
+    is covered is a function of (seed, step) and, where adversarial, of the weights. To choose by the loss, network and
+    loss are in evaluation mode and without gradient, so that a picture's loss depends on that picture alone and no
+    running statistic moves; every shape costs one more pass of the covered pictures through the last part.
+    Up to the map it is `engine.training_forward`. Raises UserError for a shape that covers nothing of so small a map,
+    and for an adversarial choice with a loss that has no value for each picture.
+    """
+
+    def __init__(self, embedder: Embedder, loss: Loss, how: Occlusion, seed: int, onednn: bool) -> None:
+        self.embedder, self.loss, self.how, self.seed = embedder, loss, how, seed
+        self._to_map = training_forward(_ToMap(embedder.backbone), embedder.spec.picture.shape[0], onednn)
+        self._check_map()
+        if how.adversarial and not hasattr(loss, "each"):
+            raise UserError("--occlusion=adversarial needs a loss of each picture, against class centres. Take random.")
+
+    def __call__(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        last = self._to_map(images)
+        mask = paddle.to_tensor(self.masks(last.detach(), labels, step))
+        return self.embedder.from_map(last * mask.unsqueeze(1))
+
+    def masks(self, last: Tensor, labels: Tensor, step: int) -> Masks:
+        """The masks (B, h, w) of a step, whose last map is `last` (B, C, h, w)."""
+        count, _, height, width = last.shape
+        rng = keyed_rng(OCCLUDE, self.seed, step)
+        rows = np.flatnonzero(rng.random(count) < self.how.rate)
+        choice = candidates(self.how.shapes, count, height, width, rng)[:, rows]
+        taken = rng.integers(len(choice), size=len(rows))
+        if self.how.adversarial and len(rows) and len(choice) > 1:
+            where = paddle.to_tensor(rows)
+            taken = self._worst(paddle.index_select(last, where), paddle.index_select(labels, where), choice)
+        masks = np.ones((count, height, width), np.float32)
+        masks[rows] = choice[taken, np.arange(len(rows))]
+        return masks
+
+    def _worst(self, last: Tensor, labels: Tensor, choice: Masks) -> NDArray[np.int64]:
+        """Which of the masks (K, b, h, w) makes the loss of each of the b pictures greatest; the first of equals."""
+        self.embedder.eval()
+        self.loss.eval()
+        try:
+            with paddle.no_grad():
+                covered = (last * paddle.to_tensor(masks).unsqueeze(1) for masks in choice)
+                losses = [self.loss.each(self.embedder.from_map(maps), labels).numpy() for maps in covered]
+        finally:
+            self.embedder.train()
+            self.loss.train()
+        worst: NDArray[np.int64] = np.stack(losses).argmax(axis=0)
+        return worst
+
+    def _check_map(self) -> None:
+        """A UserError for a shape that would cover nothing of a map as small as this network's."""
+        picture = self.embedder.spec.picture
+        training = self.embedder.training
+        self.embedder.eval()
+        with paddle.no_grad():
+            height, width = self.embedder.backbone.to_map(paddle.zeros([1, *picture.shape])).shape[2:]
+        if training:
+            self.embedder.train()
+        for shape, masks in zip(self.how.shapes, candidates(self.how.shapes, 1, height, width, _ANY), strict=True):
+            if masks.all():
+                raise UserError(
+                    f"--occlusion_shapes={shape}: the last map of {self.embedder.spec.model} is {height}x{width} at "
+                    f"{picture.shape[1]}x{picture.shape[2]} pixels, so there is nothing to cover. Make --image_shape "
+                    "larger or take other shapes."
+                )
+
+
+_ANY = np.random.default_rng(0)
