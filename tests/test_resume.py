@@ -1,6 +1,6 @@
 """Real runs of train_elem.py that are killed and resumed: they end with the weights of one that never was.
 
-The slow test kills 20 times; `METRIC_LEARNING_KILL_SEED` chooses its moments.
+The slow test kills 20 times (`METRIC_LEARNING_KILLS`); `METRIC_LEARNING_KILL_SEED` chooses its moments.
 """
 
 import os
@@ -119,6 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(data, tmp_path):
+    wanted = int(os.environ.get("METRIC_LEARNING_KILLS", "20"))
     seed = int(os.environ.get("METRIC_LEARNING_KILL_SEED", time.time_ns() % 10**6))
     print(f"METRIC_LEARNING_KILL_SEED={seed}")
     chance = random.Random(seed)
@@ -126,14 +127,14 @@ def test_twenty_kills_at_random_moments(data, tmp_path):
     whole = whole_run(data, tmp_path / "whole")
     length = time.monotonic() - started
     kills, ends = 0, 0
-    while kills < 20:
+    while kills < wanted:
         output = tmp_path / f"killed {ends}"
         process = start(data, output, 2)
         while True:
             folder = run_folder(output)
             kind = chance.choice(["time", "time", "time", "saving", "early"])
             moment = _moment(kind, chance, length, output, folder)
-            if kills == 20 or not kill_when(process, moment):
+            if kills == wanted or not kill_when(process, moment):
                 break
             kills += 1
             folder = run_folder(output)
