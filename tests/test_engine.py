@@ -11,7 +11,6 @@ import pytest
 from small_runs import equal_arrays, images, new_embedder
 
 from metric_learning import engine
-from metric_learning.backbones import BACKBONES
 from metric_learning.checks import UserError
 from metric_learning.engine import Predictor, eager, training_forward
 from metric_learning.runtime import onednn_works
@@ -137,7 +136,7 @@ def moved(net):
 FEW = ("ResNet18", "ResNet50")
 
 
-@pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in BACKBONES])
+@pytest.mark.parametrize("name", FEW)  # of the others tests/test_backbones.py asks the same
 @pytest.mark.parametrize("training", [True, False])
 def test_the_predictor_equals_the_eager_network(name, training):
     if training and name != "ResNet18":
