@@ -97,10 +97,16 @@ class Detector:
         return found
 
 
+def _hush() -> None:
+    """OpenCV would print pages about a file that it cannot read. Where its log level is set has moved: 4.10, 5.0."""
+    if hasattr(cv2.utils, "logging"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    else:
+        cv2.setLogLevel(0)  # type: ignore[attr-defined]
+
+
 def _yunet(model: str, score: float) -> Any:
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # OpenCV would print pages about a file that it cannot read
+    _hush()
     return cv2.FaceDetectorYN.create(model, "", (64, 64), score, 0.3, 5000)
 
 
