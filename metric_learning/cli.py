@@ -2,17 +2,19 @@
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
 from metric_learning import runtime
 from metric_learning.checks import UserError
-from metric_learning.config import Options, parse
+from metric_learning.config import Options, TrainOptions, parse
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -26,7 +28,7 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
     try:
         config = parse(kind, arguments)
-        runtime.prepare(config.threads, getattr(config, "onednn", True))  # True: the inference engine chats otherwise
+        runtime.prepare(*_machine(config))
         getattr(_stages(), kind.command)(config)
         sys.stdout.flush()
     except UserError as error:
@@ -43,6 +45,22 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     except OSError as error:  # the disk or the terminal failed where no one was prepared for it
         return _refuse(kind, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return 0
+
+
+def _machine(config: Options) -> tuple[int, bool]:
+    """Threads and oneDNN, which Paddle's import must find; a resumed run keeps its own, for the same bits."""
+    told = {"threads": config.threads, "onednn": getattr(config, "onednn", True)}
+    place = Path(config.checkpoint) if isinstance(config, TrainOptions) and config.checkpoint else None
+    for folder in (place, *place.parents[:2]) if place else ():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            saved = json.loads((folder / "config.json").read_text())
+            told |= {
+                name: saved[name]
+                for name in told
+                if name not in config.typed and type(saved.get(name)) is type(told[name])
+            }
+            break
+    return max(int(told["threads"]), 0), bool(told["onednn"])
 
 
 def _refuse(kind: type[Options], message: str) -> int:

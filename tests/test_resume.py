@@ -51,6 +51,8 @@ def start(data: Path, output: Path, workers: int, checkpoint: Path | None = None
     options = {**OPTIONS, **changed, "data_dir": data} if checkpoint is None else {"checkpoint": checkpoint}
     flags = [f"--{name}={value}" for name, value in options.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLAGS_")}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment[name] = "2"  # a resumed run has to remember its own --threads=1
     output.mkdir(exist_ok=True)
     log = open(output / "said.txt", "ab")  # noqa: SIM115 - the process keeps it
     with log:
