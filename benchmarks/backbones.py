@@ -13,13 +13,14 @@ picture over ResNet18's. Times are the fastest of the steps: the machine may be 
 import argparse
 import json
 import math
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plan import put_between
 
 from metric_learning import runtime
 from metric_learning.config.names import MODELS
@@ -69,10 +70,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def multiply_adds(net: Any, size: int) -> int:
-    """Of convolutions, linear layers and attention's two products, for one picture; the rest is counted as nothing.
-
-    paddle.flops agrees on networks of convolutions and linear layers, but sees no attention and counts normalisations.
-    """
+    """Of convolutions, linear layers and attention's two products, for one picture; the rest is counted as nothing."""
     import paddle
 
     from metric_learning.backbones.vit import Attention
@@ -176,11 +174,7 @@ def update(page: Path, rows: list[dict[str, Any]], options: argparse.Namespace) 
         f"Measured with pictures of {side}x{side}, batch {options.batch}, {about['paddle']}, "
         f"{about['threads']} thread{'s' * (about['threads'] != 1)} of {about['cpu'] or 'a CPU'}, load {about['load']}.",
     ]
-    block = "\n".join(["<!-- backbones -->", "", *lines, "", "<!-- end -->"])
-    text, found = re.subn(r"<!-- backbones -->.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
-    if not found:
-        raise SystemExit(f"{page} has no place for the table: <!-- backbones --> ... <!-- end -->.")
-    page.write_text(text)
+    put_between(page, "backbones", "\n".join(lines))
 
 
 if __name__ == "__main__":

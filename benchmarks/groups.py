@@ -14,7 +14,6 @@ with --faces 1 --seeds 7, and never on what is reported. --update puts the table
 import argparse
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plan import ROOT, chosen, write
+from plan import ROOT, cell, chosen, put_between, write
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,7 +71,7 @@ def main() -> None:
             train(out, data, method, seed, flags)
     found = {method: [json.loads(result_file(out, method, seed).read_text()) for seed in seeds] for method in methods}
     if options.update:
-        update(Path(options.update), options.large, table(found))
+        put_between(Path(options.update), f"large {options.large}", table(found))
     else:
         print(table(found))
 
@@ -137,25 +136,11 @@ def table(found: Runs) -> str:
             tar = [run["tar"][kind] for run in runs]
             columns = [[min(t.values()) for t in tar], [statistics.mean(t.values()) for t in tar]]
             columns += [[t[group] for t in tar] for group in groups]
-            lines.append(f"| {method} | {' | '.join(cell(column) for column in columns)} |")
+            lines.append(f"| {method} | {' | '.join(cell(column, 1) for column in columns)} |")
         parts.append("\n".join(lines))
     seconds = statistics.mean(run["seconds"] for runs in found.values() for run in runs)
     seeds = max(len(runs) for runs in found.values())
     return "\n\n".join([*parts, f"{seeds} seeds; {seconds:.0f} s a run with one thread, evaluations included."])
-
-
-def cell(shares: list[float]) -> str:
-    mean = f"{100 * statistics.mean(shares):.1f}"
-    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.1f}"
-
-
-def update(page: Path, large: str, text: str) -> None:
-    mark = f"<!-- large {large} -->"
-    block = f"{mark}\n\n{text}\n\n<!-- end -->"
-    new, count = re.subn(f"{mark}.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
-    if not count:
-        raise SystemExit(f"{page} has no place for the table: {mark} ... <!-- end -->.")
-    page.write_text(new)
 
 
 if __name__ == "__main__":

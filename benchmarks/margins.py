@@ -12,9 +12,6 @@ a run; a run that has its JSON is skipped. --update writes the table between the
 
 import argparse
 import json
-import re
-import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +33,7 @@ def main() -> None:
     parser.add_argument("--update", help="page to put the table into")
     options = parser.parse_args()
     if options.update:
-        update(Path(options.update), table(Path(options.out)))
+        plan.put_between(Path(options.update), "margins", table(Path(options.out)))
         return
     known = tuple(ROWS) if options.side == "ours" else plan.TWINS
     for seed in map(int, options.seeds.split(",")):
@@ -77,7 +74,7 @@ def table(out: Path) -> str:
     lines.append("|---" * 8 + "|")
     for loss in ROWS:
         sides = [found(out / "ours" / NAME, f"{loss}{title}") for title in FOCAL] + [found(out / "pml" / NAME, loss)]
-        cells = [cell([run[figure] for run in runs]) for runs in sides for figure in ("recall@1", "map@r")]
+        cells = [plan.cell([run[figure] for run in runs]) for runs in sides for figure in ("recall@1", "map@r")]
         lines.append(f"| {loss} {flags(loss)} | {len(sides[0])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -90,21 +87,6 @@ def flags(loss: str) -> str:
 def found(folder: Path, stem: str) -> list[dict[str, Any]]:
     paths = [path for path in sorted(folder.glob(f"{stem}-*.json")) if path.stem.rpartition("-")[0] == stem]
     return [json.loads(path.read_text())["retrieval"] for path in paths]
-
-
-def cell(shares: list[float]) -> str:
-    if not shares:
-        return ""
-    spread = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
-    return f"{100 * statistics.mean(shares):.2f}{spread}"
-
-
-def update(page: Path, text: str) -> None:
-    block = f"<!-- margins -->\n\n{text}\n\n<!-- end -->"
-    content, count = re.subn("<!-- margins -->.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
-    if not count:
-        sys.exit(f"{page} has no place for the table: <!-- margins --> ... <!-- end -->.")
-    page.write_text(content)
 
 
 if __name__ == "__main__":

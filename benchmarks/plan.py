@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,20 @@ def sweep_options(about: str | None) -> argparse.Namespace:
     parser.add_argument("--losses", help="rows, by comma")
     parser.add_argument("--seeds", default="0,1,2")
     return parser.parse_args()
+
+
+def put_between(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the marks `<!-- name -->` and `<!-- end -->` of a page."""
+    block = f"<!-- {name} -->\n\n{text}\n\n<!-- end -->"
+    new, found = re.subn(f"<!-- {name} -->.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
+    if not found:
+        raise SystemExit(f"{page} has no place for {name}: <!-- {name} --> ... <!-- end -->.")
+    page.write_text(new)
+
+
+def cell(shares: list[float], digits: int = 2) -> str:
+    """'73.12 ± 0.40', in %: mean and standard deviation (n - 1); '' for none."""
+    if not shares:
+        return ""
+    mean = f"{100 * statistics.mean(shares):.{digits}f}"
+    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.{digits}f}"

@@ -9,12 +9,11 @@ sides have done (all of a side's where they share none), ours and PML's.
 
 import argparse
 import json
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
-from plan import ELEM, LOSSES, RECIPES
+from plan import ELEM, LOSSES, RECIPES, cell, put_between
 
 FIGURES = ("recall@1", "map@r")
 NEAREST = {"quadruplet": "batch-hard triplet", "eml": "multi-similarity"}
@@ -31,14 +30,8 @@ def main() -> None:
     if not options.update:
         print("\n\n".join(f"### {name}\n\n{part}" for name, part in parts.items()))
         return
-    page = Path(options.update)
-    text = page.read_text()
     for name, part in parts.items():
-        block = f"<!-- {name} -->\n\n{part}\n\n<!-- end -->"
-        text, found = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, to=block: to, text, flags=re.DOTALL)
-        if not found:
-            raise SystemExit(f"{page} has no place for {name}: <!-- {name} --> ... <!-- end -->.")
-    page.write_text(text)
+        put_between(Path(options.update), name, part)
 
 
 def commands(name: str) -> list[str]:
@@ -115,14 +108,6 @@ def both(out: Path, name: str, loss: str) -> tuple[Runs, Runs]:
 
 def line(cells: list[Any]) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
-
-
-def cell(shares: list[float]) -> str:
-    """'73.12 ± 0.40', in %."""
-    if not shares:
-        return "-"
-    mean = f"{100 * statistics.mean(shares):.2f}"
-    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.2f}"
 
 
 def seconds(runs: Runs) -> str:

@@ -5,9 +5,9 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -138,10 +138,19 @@ class _Dtype:
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
+class Maker(NamedTuple):
+    """A function that a pickle may call. Not the function itself: a pickle can write into the attributes of one."""
+
+    make: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.make(*arguments)
+
+
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that makes containers and arrays by this module's own code, and refuses to look up anything else.
 
-    What it hands out are bound methods: a pickle may also set attributes, and theirs can't be set.
+    What it hands out are tuples (`Maker`): a pickle may also set attributes, and tuples have none.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -158,7 +167,8 @@ class _ArraysOnly(pickle.Unpickler):
         }
         if name not in _KNOWN.get(module.replace("numpy._core", "numpy.core"), ()):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
-        return found[name]
+        make = found[name]
+        return None if make is None else Maker(make)
 
     def _tuple(self, items: Any = ()) -> tuple[Any, ...]:
         return tuple(items)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from metric_learning.checks import UserError
-from metric_learning.files import Arrays, one_line
+from metric_learning.files import Arrays, Maker, one_line
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "net", "backbone", "module", "network")
@@ -85,15 +85,6 @@ class _Dict(dict[Any, Any]):
         pass
 
 
-class _Maker(NamedTuple):
-    """A function to call. Not the function itself: a pickle can write into the attributes of one."""
-
-    make: Callable[..., Any]
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.make(*arguments)
-
-
 class _TensorsOnly(pickle.Unpickler):
     """What it hands out are tuples, so that nothing of this module can be changed by a pickle."""
 
@@ -107,7 +98,7 @@ class _TensorsOnly(pickle.Unpickler):
         }
         if (module, name) not in known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor. {_REMEDY}")
-        return _Maker(known[module, name])
+        return Maker(known[module, name])
 
     def persistent_load(self, pid: Any) -> _Storage:
         if isinstance(pid, tuple) and pid and pid[0] == "module":

@@ -349,6 +349,7 @@ def hostile(mark: str) -> dict[str, bytes]:
         + b"tbs.",
         "array of a number": b"}U\x01a" + made + b"(K\x01K\x08\x85" + numpy + b"U\x02u1\x85R\x89K\x08tbs.",
         "attribute of a function": glob("_codecs", "encode") + b"N}U\x0c__defaults__K\x01\x85s\x86b.",
+        "dictionary of a function": glob("_codecs", "encode") + b"}U\x07plantedK\x01sb.",
         "class of a sentinel": glob("numpy", "ndarray") + b"N}U\x0c__setstate__K\x01s\x86b.",
         "new object of a sentinel": glob("numpy", "ndarray") + b")\x81.",
         "a list": pickle.dumps([np.ones(1)]),
@@ -377,6 +378,8 @@ def test_a_hostile_pickle_leaves_no_trace_in_the_reader(tmp_path):
         with pytest.raises(UserError):
             read_pdparams(path)
     np.testing.assert_array_equal(read_pdparams(whole)["x"], np.ones(3))
+    made = [vars(function) for function in vars(files._ArraysOnly).values() if callable(function)]
+    assert len(made) > 5 and not any(made)
 
 
 def test_a_class_of_the_reader_is_never_handed_out(tmp_path):

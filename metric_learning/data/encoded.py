@@ -10,7 +10,7 @@ import numpy as np
 from metric_learning.checks import UserError
 from metric_learning.data.pair_lists import PairList, contiguous
 from metric_learning.data.pictures import Encoded
-from metric_learning.files import one_line
+from metric_learning.files import Maker, one_line
 
 BIN = "InsightFace .bin"
 BIN_FOLDS = 10
@@ -49,7 +49,7 @@ class _Array:
 class _PicturesOnly(pickle.Unpickler):
     """An unpickler that knows containers, bytes and arrays of whole numbers, and refuses to look up anything else.
 
-    What it hands out are this module's own functions as bound methods: a pickle can't set their attributes.
+    What it hands out are this module's own functions as tuples (`Maker`): a pickle can't set attributes of those.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -66,7 +66,8 @@ class _PicturesOnly(pickle.Unpickler):
         key = (module.replace("numpy._core", "numpy.core"), name)
         if key not in found:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no picture")
-        return found[key]
+        make = found[key]
+        return None if make is None else Maker(make)
 
     def _encode(self, text: str = "", encoding: str = "latin1") -> bytes:
         return text.encode("latin1")

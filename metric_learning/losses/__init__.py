@@ -6,7 +6,7 @@ A new margin or pair loss is a line in one of the two tables below; the sweep te
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from metric_learning.checks import check_choice
@@ -32,31 +32,11 @@ __all__ = [
     "ELEMENT_LOSSES",
     "PAIR_LOSSES",
     "ElementLoss",
-    "MarginSettings",
     "PairLoss",
     "element_loss",
     "margin_settings",
     "pair_loss",
 ]
-
-
-@dataclass(frozen=True)
-class MarginSettings:
-    """What a margin may be told, by the names of its constructor; None leaves the loss its own default."""
-
-    scale: float | None = None
-    margin: float | None = None
-    easy_margin: bool | None = None
-    l_a: float | None = None  # magface: lengths and margins at the ends, weight of the penalty
-    u_a: float | None = None
-    l_margin: float | None = None
-    u_margin: float | None = None
-    lambda_g: float | None = None
-    h: float | None = None  # adaface
-    ema_rate: float | None = None  # curricularface, adaface
-    lambda_base: float | None = None  # sphereface: the annealing
-    lambda_gamma: float | None = None
-    lambda_min: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +105,14 @@ def element_loss(
 ) -> ElementLoss:
     """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError.
 
-    settings: those of `MarginSettings`. One that the loss does not have (`margin_settings`) is not looked at.
+    settings: those of any margin's constructor; None leaves the margin its own default. One that this margin does not
+    have (`margin_settings`) is not looked at; one that no margin has is a UserError.
     """
     kind = ELEMENT_LOSSES[check_choice("loss_name", name, ELEMENT_LOSSES)]
-    told = _given(**asdict(MarginSettings(**settings)))
+    known = sorted({setting for loss in ELEMENT_LOSSES for setting in margin_settings(loss)})
+    for setting in settings:
+        check_choice("setting of a margin", setting, known)
+    told = _given(**settings)
     margin = kind(**{setting: told[setting] for setting in margin_settings(name) if setting in told})
     return ElementLoss(AllCenters(num_classes, dim, bias=not margin.normalized), margin, focal_gamma, dropout)
 

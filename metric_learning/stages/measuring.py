@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,21 @@ from metric_learning.stages import calibrating, setup
 AnyUse = TypeVar("AnyUse", bound=UseOptions)
 
 
+class Weights(NamedTuple):
+    """What is measured: the weights, read and ready to run."""
+
+    file: Path
+    run: Run | None
+    embedder: Embedder
+    predictor: Predictor
+    reader: Reader
+    calibration: Calibration | None
+
+    def about(self, config: EvalOptions, pictures: PictureSet, split: str) -> dict[str, Any]:
+        """The head of the report: which weights over which pictures."""
+        return setup.about(config, self.embedder, pictures, split, self.file, self.predictor.way)
+
+
 @dataclass(frozen=True)
 class Measured:
     """What was found, the pictures that could not be read, and how to fit a similarity on the same pairs."""
@@ -54,49 +69,41 @@ def eval(config: EvalOptions) -> None:
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
     calibration = saved_calibration(file) if config.templates is None else None
+    weights = Weights(file, run, embedder, predictor, reader, calibration)
     config = setup.with_data_of(config, run, print)
     for line in calibrating.mismatches(calibration, reader) if calibration else []:
         print(line)
-    over = _over_list if config.pairs else _over_set
-    found = over(config, embedder, predictor, reader, file, run, calibration)
+    found = (_over_list if config.pairs else _over_set)(config, weights)
     print(f"\n{found.report.text()}")
     _write(found.report, output)
     if place is not None:
-        _calibrate(place, config, embedder, reader, file, found)
+        _calibrate(place, config, weights, found)
     for line in found.bad.lines():
         print(f"Left out, can't be read: {line}")
 
 
-def _calibrate(
-    place: Path, config: EvalOptions, embedder: Embedder, reader: Reader, file: Path, found: Measured
-) -> None:
+def _calibrate(place: Path, config: EvalOptions, weights: Weights, found: Measured) -> None:
     data, far = str(found.report.about["data"]), config.calibrate_far
-    fitted = found.calibrated().with_notes(**calibrating.notes(found.report.pairs, data, reader, file, far))
-    calibrating.write_calibrated(place, file, embedder, fitted)
+    notes = calibrating.notes(found.report.pairs, data, weights.reader, weights.file, far)
+    fitted = found.calibrated().with_notes(**notes)
+    calibrating.write_calibrated(place, weights.file, weights.embedder, fitted)
     print(calibrating.told(fitted))
     print(f"Written: {place}. The pairs above chose its thresholds: with it, they are no test any more.")
 
 
-def _over_set(
-    config: EvalOptions,
-    embedder: Embedder,
-    predictor: Predictor,
-    reader: Reader,
-    file: Path,
-    run: Run | None,
-    calibration: Calibration | None,
-) -> Measured:
+def _over_set(config: EvalOptions, weights: Weights) -> Measured:
+    run = weights.run
     own = run is not None and setup.same_data(config, run)
     pictures, split = choose(config.split, setup.load_data(all_as_test(config, own), print))
     if run is not None and split in ("test", "all"):
         setup.report_overlap(pictures, run, print)
     bad = BadPictures(len(pictures), config.max_bad_pictures)
-    found = embed_set(predictor, pictures, reader, bad)
-    about = setup.about(config, embedder, pictures, split, file, predictor.way)
+    found = embed_set(weights.predictor, pictures, weights.reader, bad)
+    about = weights.about(config, pictures, split)
     fit = partial(calibrate_all_pairs, found.embeddings, found.labels, found.groups, config.calibrate_far)
     if found.groups is None and len(np.unique(found.labels)) < 2:
         return Measured(Report(about, retrieval(found)), bad, fit)
-    counts = StoredCounts(calibration) if calibration else None
+    counts = StoredCounts(weights.calibration) if weights.calibration else None
     pairs = verification(found, fars_of(config.fars), counts)
     return Measured(Report(about, retrieval(found), pairs, **_stored(counts)), bad, fit)
 
@@ -136,30 +143,22 @@ def joined(parts: list[PictureSet]) -> PictureSet:
     )
 
 
-def _over_list(
-    config: EvalOptions,
-    embedder: Embedder,
-    predictor: Predictor,
-    reader: Reader,
-    file: Path,
-    run: Run | None,
-    calibration: Calibration | None,
-) -> Measured:
+def _over_list(config: EvalOptions, weights: Weights) -> Measured:
     root = config.data_dir
     templates = read_templates(Path(config.templates), root) if config.templates else None
     pairs = read_pairs(str(config.pairs), root, of_templates=templates is not None)
     pictures = sorted(set(templates.paths)) if templates else [str(item) for item in pairs.items]
     bad = BadPictures(len(pictures), config.max_bad_pictures)
-    found = verify_pairs(predictor, pairs, reader, bad, fars_of(config.fars), config.folds, templates)
+    found = verify_pairs(weights.predictor, pairs, weights.reader, bad, fars_of(config.fars), config.folds, templates)
     everyone = PictureSet(pictures, np.zeros(len(pictures), np.int64), [], [])
-    about = setup.about(config, embedder, everyone, f"pairs, {pairs.kind}", file, predictor.way)
+    about = weights.about(config, everyone, f"pairs, {pairs.kind}")
     about |= {"pictures / classes": f"{len(pictures):,} / -", "pairs left out": found.left_out}
     if config.data_dir is None or pairs.kind == BIN:
         about["data"] = str(config.pairs)
     if templates:
         about["templates"] = f"{len(set(templates.templates)):,} of {config.templates}"
     said = f"the {len(pairs.a):,} pairs of {config.pairs}"
-    counts = StoredCounts(calibration) if calibration else None
+    counts = StoredCounts(weights.calibration) if weights.calibration else None
     for name, (same, other) in found.scores.items():
         if counts is not None:
             counts.add(name, same, other)

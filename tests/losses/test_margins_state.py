@@ -137,6 +137,6 @@ def test_a_share_that_cannot_be(share):
         built("softmax", dropout=share)
 
 
-def test_a_setting_that_no_loss_has_is_a_mistake_of_the_caller():
-    with pytest.raises(TypeError, match="scal"):
+def test_a_setting_that_no_loss_has_is_refused():
+    with pytest.raises(UserError, match="scale"):
         built("amsoftmax", scal=3.0)
