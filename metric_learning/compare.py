@@ -19,6 +19,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_path, one_line
 from metric_learning.metrics.cosine import unit_rows
+from metric_learning.metrics.group_means import GroupMeans, groups_of_rows
 from metric_learning.metrics.pairs import scores_of_pairs
 
 CHUNK = 2048  # pictures a chunk file: what an interrupted run may have to do again
@@ -29,11 +30,13 @@ def similarity(cosine: float) -> float:
     return min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
 
 
-def compare(predictor: Predictor, a: str, b: str, reader: Reader) -> float:
-    """The cosine of two pictures' embeddings. A picture that can't be read is a UserError."""
+def compare(
+    predictor: Predictor, a: str, b: str, reader: Reader, means: GroupMeans | None = None, group: str | None = None
+) -> float:
+    """The cosine of two pictures' embeddings, both of `group`. A picture that can't be read is a UserError."""
     paths = [a, b]
     _, embeddings = embed(predictor, paths, reader, BadPictures(len(paths), 0.0))
-    units = unit_rows(embeddings)
+    units = unit_rows(means.taken_off(embeddings, group and [group, group]) if means else embeddings)
     return float(units[0] @ units[1])
 
 
@@ -44,14 +47,18 @@ def score_pairs(
     b: NDArray[np.int64],
     reader: Reader,
     bad: BadPictures,
+    means: GroupMeans | None = None,
+    groups: NDArray[np.str_] | None = None,
 ) -> NDArray[np.float32]:
     """pictures (N), a and b (P,) indices into them -> cosines (P,), NaN where a picture can't be read.
 
-    Each picture is embedded once, in however many pairs it is.
+    Each picture is embedded once, in however many pairs it is. means: taken off, by the pairs' groups (P,).
     """
     kept, embeddings = embed(predictor, pictures, reader, bad)
     row = np.full(len(pictures), -1)
     row[kept] = np.arange(len(kept))
+    if means is not None and groups is not None:
+        embeddings = means.taken_off(embeddings, groups_of_rows(len(embeddings), row[a], row[b], groups))
     known = np.flatnonzero((row[a] >= 0) & (row[b] >= 0))
     cosines = np.full(len(a), np.nan, np.float32)
     cosines[known] = scores_of_pairs(embeddings, row[a[known]], row[b[known]])
@@ -139,15 +146,25 @@ def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[st
 
 
 def search(
-    predictor: Predictor, query: str, embeddings: NDArray[np.float32], reader: Reader, k: int
+    predictor: Predictor,
+    query: str,
+    embeddings: NDArray[np.float32],
+    reader: Reader,
+    k: int,
+    means: GroupMeans | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(cosines (k,), rows (k,)) of the embeddings nearest to a picture, nearest first."""
+    """(cosines (k,), rows (k,)) of the embeddings nearest to a picture, nearest first.
+
+    means: the groups are not known, so the mean over the groups is taken off all.
+    """
     _, found = embed(predictor, [query], reader, BadPictures(1, 0.0))
     if embeddings.ndim != 2 or embeddings.shape[1] != found.shape[1]:
         raise UserError(
             f"The embeddings to search are {'x'.join(map(str, embeddings.shape))}, not of the network's size "
             f"{found.shape[1]}: other weights made them. Make them again with infer.py."
         )
+    if means is not None:
+        embeddings, found = means.taken_off(embeddings, None), means.taken_off(found, None)
     cosines = unit_rows(embeddings) @ unit_rows(found)[0]
     order = np.argsort(-cosines, kind="stable")[:k]
     return cosines[order], order

@@ -12,6 +12,7 @@ from metric_learning.backbones import backbone
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.files import Arrays, one_line, read_metadata, read_tensors, write_tensors
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 
 
@@ -92,12 +93,17 @@ def check_finite(arrays: Arrays, path: str | Path) -> None:
 
 
 def save_embedder(
-    path: str | Path, embedder: Embedder, about: dict[str, Any], calibration: Calibration | None = None
+    path: str | Path,
+    embedder: Embedder,
+    about: dict[str, Any],
+    calibration: Calibration | None = None,
+    means: GroupMeans | None = None,
 ) -> None:
     """Weights and spec as one safetensors file; `about` is what its reader may want to know (step, scores, data)."""
     arrays = embedder.arrays()
     check_finite(arrays, path)
     known = {"calibration": calibration.to_dict()} if calibration else {}
+    known |= {"group_means": means.to_dict()} if means else {}
     write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about, **known})
 
 
@@ -105,6 +111,25 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
     """Put what the cosines of these weights mean into their file, beside all that it holds."""
     arrays, metadata = read_tensors(path)
     write_tensors(path, arrays, metadata | {"calibration": calibration.to_dict()})
+
+
+def save_group_means(path: str | Path, means: GroupMeans) -> None:
+    """Put the mean embedding of each group into the weights' file, beside all that it holds."""
+    arrays, metadata = read_tensors(path)
+    write_tensors(path, arrays, metadata | {"group_means": means.to_dict()})
+
+
+def saved_group_means(path: str | Path) -> GroupMeans | None:
+    """The mean embedding of each group, from a file of this toolkit; None where it holds none."""
+    if saved_spec(path) is None or (saved := read_metadata(path).get("group_means")) is None:
+        return None
+    try:
+        return GroupMeans.from_dict(saved)
+    except ValueError as error:
+        raise UserError(
+            f"The group means in {path} can't be used: {one_line(error)}. Was it edited? "
+            "Leave them out by --group_means=False."
+        ) from error
 
 
 def saved_calibration(path: str | Path) -> Calibration | None:

@@ -1,7 +1,7 @@
 """Embed a set of pictures once, then hand arrays to the metrics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.metrics.cosine import Floats, Indices
 from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accuracy, ten_fold_accuracy
+from metric_learning.metrics.group_means import GroupMeans, groups_of_rows
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
@@ -31,6 +32,10 @@ class Embedded:
     labels: NDArray[np.int64]
     groups: NDArray[np.str_] | None
     paths: list[str]
+
+    def less(self, means: GroupMeans | None) -> "Embedded":
+        """As pairs are compared: each embedding normalised and less the mean of its group, where those are known."""
+        return self if means is None else replace(self, embeddings=means.taken_off(self.embeddings, self.groups))
 
 
 def embed_set(predictor: Predictor, pictures: PictureSet, reader: Reader, bad: BadPictures) -> Embedded:
@@ -91,15 +96,19 @@ def verify_pairs(
     fars: Sequence[float],
     folds: int | None = None,
     templates: TemplateList | None = None,
+    means: GroupMeans | None = None,
 ) -> PairFigures:
     """Figures over the pairs of a list of pictures or, with `templates`, of templates made of pictures.
 
-    folds: so many for the accuracy, instead of those that the list itself has.
+    folds: so many for the accuracy, instead of those that the list itself has. means: taken off, by the pairs' groups.
     """
     embeddings, row = (
         _templates(predictor, pairs, templates, reader, bad) if templates else _pictures(predictor, pairs, reader, bad)
     )
     a, b = row[pairs.a], row[pairs.b]
+    if means is not None:
+        names = np.array(pairs.group_names)[pairs.groups]
+        embeddings = means.taken_off(embeddings, groups_of_rows(len(embeddings), a, b, names))
     left = np.flatnonzero((a >= 0) & (b >= 0))
     if not len(left):
         raise UserError(f"None of the {len(a)} pairs has two pictures that can be read. Check --pairs and --data_dir.")

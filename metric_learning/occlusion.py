@@ -1,6 +1,6 @@
 """Training with parts of the last feature map covered, so that no single part of a picture is relied upon."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from metric_learning.engine import training_forward
 from metric_learning.losses.base import Loss
 
 Masks = NDArray[np.float32]
+Points = NDArray[np.float64]
+Boxes = NDArray[np.float64]
 OCCLUDE = 100  # what the generator is for, beside the purposes in data/samplers.py
 
 
@@ -51,11 +53,54 @@ SHAPES: dict[str, Callable[[Masks, np.random.Generator], None]] = {
 }
 
 
-def candidates(shapes: Sequence[str], count: int, height: int, width: int, rng: np.random.Generator) -> Masks:
-    """(K, B, h, w) of 0 and 1: a mask of each of the K shapes for each of B = `count` pictures."""
+# Which of the five points a block goes round: eyes, nose, corners of the mouth.
+BLOCKS = {"eyes": [0, 1], "nose": [2], "mouth": [3, 4]}
+LEAST_MAP = 3  # places a side below which a block would be no block
+
+
+def block_boxes(points: Points, height: int, width: int) -> dict[str, Boxes]:
+    """{name of a block: (B, 4) left, top, right, bottom} for points (B, 5, 2), both in 0..1 of the network's input.
+
+    The box round the block's points, grown on every side by a quarter of the distance between the eyes. The distance
+    is in the pixels of the input, `height` x `width`. NaN where the points are NaN.
+    """
+    pixels = np.array([width, height])
+    between = np.linalg.norm((points[:, 1] - points[:, 0]) * pixels, axis=1, keepdims=True)
+    grown = between / 4 / pixels  # (B, 2)
+    rounds = {name: points[:, which] for name, which in BLOCKS.items()}
+    return {name: np.hstack([p.min(axis=1) - grown, p.max(axis=1) + grown]) for name, p in rounds.items()}
+
+
+def _block(mask: Masks, boxes: Boxes) -> None:
+    """Every place of masks (B, h, w) that the picture's box (B, 4) overlaps; none where it is outside, or NaN."""
+    height, width = mask.shape[1:]
+    left, top, right, bottom = boxes.T[:, :, None]  # each (B, 1)
+    column, row = np.arange(width), np.arange(height)
+    across = (left * width < column + 1) & (right * width > column)
+    down = (top * height < row + 1) & (bottom * height > row)
+    mask[down[:, :, None] & across[:, None, :]] = 0
+
+
+def candidates(
+    shapes: Sequence[str],
+    count: int,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    boxes: Mapping[str, Boxes] | None = None,
+) -> Masks:
+    """(K, B, h, w) of 0 and 1: a mask of each of the K shapes for each of B = `count` pictures.
+
+    boxes: what `block_boxes` gives; needed where one of the shapes is a block, a UserError without.
+    """
     masks = np.ones((len(shapes), count, height, width), np.float32)
     for mask, shape in zip(masks, shapes, strict=True):
-        SHAPES[shape](mask, rng)
+        if shape in SHAPES:
+            SHAPES[shape](mask, rng)
+        elif boxes is None:
+            raise UserError(f"--occlusion_shapes={shape} needs the points of the faces: give --landmarks.")
+        else:
+            _block(mask, boxes[shape])
     return masks
 
 
@@ -72,7 +117,9 @@ class _ToMap(nn.Layer):
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How parts of the last map are covered. shapes: names of SHAPES; rate in 0..1: the share of pictures covered.
+    """How parts of the last map are covered. rate in 0..1: the share of pictures covered.
+
+    shapes: names of SHAPES and BLOCKS. A block covers nothing of a picture whose points are not known or not seen.
 
     adversarial: a covered picture gets the shape with which its loss is greatest at the moment; else one at random.
     The idea is that of adversarial masking for occluded faces; the choice among a few fixed shapes is ours.
@@ -85,7 +132,7 @@ class Occlusion:
     def __post_init__(self) -> None:
         check_range("--occlusion_rate", self.rate, 0, 1)
         for shape in self.shapes:
-            check_choice("--occlusion_shapes", shape, SHAPES)
+            check_choice("--occlusion_shapes", shape, (*SHAPES, *BLOCKS))
         if not self.shapes:
             raise UserError(f"--occlusion_shapes is empty. Name some of {', '.join(SHAPES)}.")
 
@@ -93,11 +140,13 @@ class Occlusion:
 class OccludedForward:
     """images (B, C, H, W) and labels (B,) of a step -> embeddings (B, D), with gradient, in training mode.
 
+    points (B, 5, 2) in 0..1 of the images, NaN where not known: for blocks only.
+
     The last map (B, C, h, w) of some pictures is multiplied by a mask of 0 and 1 before the rest of the network. What
-    is covered is a function of (seed, step) and, where adversarial, of the weights. To choose by the loss, network and
-    loss are in evaluation mode and without gradient, so that a picture's loss depends on that picture alone and no
-    running statistic moves; every shape costs one more pass of the covered pictures through the last part.
-    Up to the map it is `engine.training_forward`. Raises UserError for a shape that covers nothing of so small a map,
+    is covered is a function of (seed, step), of the points and, where adversarial, of the weights. To choose by the
+    loss, network and loss are in evaluation mode and without gradient, so that a picture's loss depends on that picture
+    alone and no running statistic moves; every shape costs one more pass of the covered pictures through the last part.
+    Up to the map it is `engine.training_forward`. Raises UserError for a shape that so small a map is not made for,
     and for an adversarial choice with a loss that has no value for each picture.
     """
 
@@ -108,17 +157,18 @@ class OccludedForward:
         if how.adversarial and not hasattr(loss, "each"):
             raise UserError("--occlusion=adversarial needs a loss of each picture, against class centres. Take random.")
 
-    def __call__(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+    def __call__(self, images: Tensor, labels: Tensor, step: int, points: Points | None = None) -> Tensor:
         last = self._to_map(images)
-        mask = paddle.to_tensor(self.masks(last.detach(), labels, step))
+        mask = paddle.to_tensor(self.masks(last.detach(), labels, step, points))
         return self.embedder.from_map(last * mask.unsqueeze(1))
 
-    def masks(self, last: Tensor, labels: Tensor, step: int) -> Masks:
+    def masks(self, last: Tensor, labels: Tensor, step: int, points: Points | None = None) -> Masks:
         """The masks (B, h, w) of a step, whose last map is `last` (B, C, h, w)."""
         count, _, height, width = last.shape
         rng = keyed_rng(OCCLUDE, self.seed, step)
         rows = np.flatnonzero(rng.random(count) < self.how.rate)
-        choice = candidates(self.how.shapes, count, height, width, rng)[:, rows]
+        boxes = None if points is None else block_boxes(points, *self.embedder.spec.picture.shape[1:])
+        choice = candidates(self.how.shapes, count, height, width, rng, boxes)[:, rows]
         taken = rng.integers(len(choice), size=len(rows))
         if self.how.adversarial and len(rows) and len(choice) > 1:
             where = paddle.to_tensor(rows)
@@ -142,7 +192,7 @@ class OccludedForward:
         return worst
 
     def _check_map(self) -> None:
-        """A UserError for a shape that would cover nothing of a map as small as this network's."""
+        """A UserError for a shape that would cover nothing, or a block nearly all, of a map as small as this one."""
         picture = self.embedder.spec.picture
         training = self.embedder.training
         self.embedder.eval()
@@ -150,13 +200,17 @@ class OccludedForward:
             height, width = self.embedder.backbone.to_map(paddle.zeros([1, *picture.shape])).shape[2:]
         if training:
             self.embedder.train()
-        for shape, masks in zip(self.how.shapes, candidates(self.how.shapes, 1, height, width, _ANY), strict=True):
-            if masks.all():
-                raise UserError(
-                    f"--occlusion_shapes={shape}: the last map of {self.embedder.spec.model} is {height}x{width} at "
-                    f"{picture.shape[1]}x{picture.shape[2]} pixels, so there is nothing to cover. Make --image_shape "
-                    "larger or take other shapes."
-                )
+        for shape in self.how.shapes:
+            if shape in BLOCKS and min(height, width) < LEAST_MAP:
+                why = f"and a block needs at least {LEAST_MAP}x{LEAST_MAP}"
+            elif shape in SHAPES and candidates([shape], 1, height, width, _ANY).all():
+                why = "so there is nothing to cover"
+            else:
+                continue
+            raise UserError(
+                f"--occlusion_shapes={shape}: the last map of {self.embedder.spec.model} is {height}x{width} at "
+                f"{picture.shape[1]}x{picture.shape[2]} pixels, {why}. Make --image_shape larger or take other shapes."
+            )
 
 
 _ANY = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """Group-aware training through the command line: what is refused, what is said, and that a resumed run is the same."""
 
+import json
 from pathlib import Path
 
 import cli_cases
@@ -11,7 +12,8 @@ from small_runs import equal_arrays
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, parse
 from metric_learning.data.sources import PictureSet, Sample
-from metric_learning.evaluate import LEVELS, Embedded, rejected_by_group
+from metric_learning.embedder import saved_group_means
+from metric_learning.evaluate import LEVELS, Embedded, rejected_by_group, verification
 from metric_learning.files import read_tensors
 from metric_learning.losses import element_loss
 from metric_learning.stages import grouping
@@ -137,6 +139,66 @@ def test_eight_steps_are_four_and_four(place) -> None:
     equal_arrays(*ends)
     offsets = ends[0]["loss.offsets"]
     assert 0 < np.abs(offsets).max() <= np.float32(0.1) and len(offsets) == 3
+
+
+# ---- the means of the groups
+
+
+def test_means_are_kept_and_taken_off(place) -> None:
+    made = elem(place, "--group_means=True", "--model_save_dir=means", "--loss_name=arcmargin", "--onednn=False")
+    assert made.status == 0, made.err
+    [folder] = (place / "means").glob("elem-*")
+    best = folder / "best.safetensors"
+    means = saved_group_means(best)
+    assert means is not None and means.names == ("African", "Asian", "Caucasian")
+    with working_in(place):
+        flags = ["--data_dir=races", "--split=all", "--fars=0.1", f"--pretrained_model={folder}", "--precision=float32"]
+        said = [run("eval", *flags, f"--group_means={on}", f"--output={on}.json") for on in (True, False)]
+        assert [one.status for one in said] == [0, 0], said[0].err + said[1].err
+        less, plain = (json.loads(Path(f"{on}.json").read_text()) for on in (True, False))
+        embedded = run("infer", *flags[:1], *flags[3:], "--dataset=groups", "--output=all.npz")
+        assert embedded.status == 0, embedded.err
+        with np.load("all.npz") as file:
+            x, names = file["embeddings"], [Path(path).parts[-3] for path in file["paths"]]
+            labels = np.unique([Path(path).parent.name for path in file["paths"]], return_inverse=True)[1]
+    assert "taken off pairs: African, Asian, Caucasian" in said[0].out and "taken off" not in said[1].out
+    assert "fitted less the means of the groups" in said[1].out and "fitted less" not in said[0].out
+    assert less["retrieval"] == plain["retrieval"]  # pictures of all groups are searched: nothing is taken off
+    for found, values in ((less, means.taken_off(x, names)), (plain, x)):
+        expected = verification(Embedded(values, labels, np.array(names), []), [0.1])
+        for group, result in expected.groups.items():
+            point = found["verification"]["groups"][group]["points"][0]
+            assert point["threshold"] == pytest.approx(result.points[0].threshold, abs=1e-4), group
+
+
+def test_pairs_of_a_group_are_compared_less_its_mean(place) -> None:
+    [folder] = (place / "means").glob("elem-*")
+    means = saved_group_means(folder / "best.safetensors")
+    with working_in(place):
+        a, b = sorted(map(str, Path("races/Asian").rglob("*.*")))[:2]
+        use = [f"--pretrained_model={folder}", "--precision=float32"]
+        one = run("infer", *use, "--pair", a, b, "--group=Asian")
+        assert one.status == 0, one.err
+        Path("one.csv").write_text(f"a,b,group\n{a},{b},Asian\n{a},{b},African\n")
+        assert run("infer", *use, "--pairs=one.csv", "--output=scores.csv").status == 0
+        rows = [line.split(",") for line in Path("scores.csv").read_text().splitlines()[1:]]
+        assert run("infer", *use, "--input=races/Asian", "--output=x.npz").status == 0
+        with np.load("x.npz") as file:
+            place_of = {str(path): i for i, path in enumerate(file["paths"])}
+            x = file["embeddings"][[place_of[a], place_of[b]]]
+        u, v = means.taken_off(x, ["Asian", "Asian"])
+        cosine = float(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+        assert float(one.out.split("cosine ")[1].split()[0]) == pytest.approx(cosine, abs=1e-3)
+        assert float(rows[1][3]) == pytest.approx(cosine, abs=1e-3)  # a picture has one group: that of its first pair
+        assert run("infer", *use, "--query", a, "--output=x.npz").status == 0
+
+
+def test_means_and_own_negatives_need_groups(place) -> None:
+    refused(elem(place, "--group_means=True", data="folders"), "--group_means needs a group", "this data has none")
+    refused(elem(place, "--negatives=groups", data="folders"), "--negatives=groups needs a group")
+    said = elem(place, "--negatives=groups", "--model_save_dir=own", "--loss_name=arcmargin", "--class_dim=30")
+    assert said.status == 0, said.err
+    assert "each picture against the classes of its own group (African " in said.out
 
 
 # ---- the level

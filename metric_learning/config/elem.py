@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
-from metric_learning.config.names import ELEMENT_LOSSES
+from metric_learning.config.names import CENTER_STARTS, ELEMENT_LOSSES, NEGATIVES
 from metric_learning.config.training import DEMO, TrainOptions
 from metric_learning.config.values import group_margins_of
 
@@ -59,9 +59,19 @@ class ElemOptions(TrainOptions):
     lambda_base: float | None = option(None, "sphereface: lambda at the start [1000; 0 with a margin below 2]")
     lambda_gamma: float | None = option(None, "sphereface: how fast lambda falls [0.12]")
     lambda_min: float | None = option(None, "sphereface: smallest lambda [5; 0 with a margin below 2]")
+    init_centers: str = option(
+        "random",
+        "means: each class centre starts at the mean of its pictures' embeddings; for a network that is trained",
+        choices=CENTER_STARTS,
+    )
     focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
     dropout: float = option(0.0, "share of the embedding's entries dropped before the class centres, in training")
 
+    negatives: str = option(
+        "all",
+        "groups: each picture is told from the classes of its own group only, as when pairs are verified",
+        choices=NEGATIVES,
+    )
     group_margins: str | None = option(
         None, "what each group's margin has on top, such as African:0.1,Asian:0.05; auto: moved by validation"
     )
@@ -76,6 +86,8 @@ class ElemOptions(TrainOptions):
         check_range("--dropout", self.dropout, 0, 0.99)
         if self.class_dim is not None:
             check_range("--class_dim", self.class_dim, 1, 10**8)
+        if self.init_centers == "means" and self.loss_name == "softmax":
+            raise UserError("--init_centers=means needs a loss of cosines; softmax has products. Take arcmargin.")
         self._check_margin()
         self._check_group_margins()
 

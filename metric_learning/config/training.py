@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.config.base import COUNT, SEED, Options, option
-from metric_learning.config.names import BALANCES, MODELS, OCCLUSION_SHAPES, OCCLUSIONS, OPTIMIZERS, STRATEGIES
+from metric_learning.config.names import (
+    BALANCES,
+    FROZEN,
+    MODELS,
+    OCCLUSION_BLOCKS,
+    OCCLUSION_SHAPES,
+    OCCLUSIONS,
+    OPTIMIZERS,
+    STRATEGIES,
+)
 from metric_learning.config.values import check_channel_numbers, shape_of, steps_of
 
 
@@ -31,9 +40,20 @@ class TrainOptions(Options):
     train_batch_size: int = option(256, "pictures a step")
     test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
     balance: str = option("none", "groups: every batch has equal shares of the groups of the data", choices=BALANCES)
+    freeze: str = option(
+        "none", "norms: batch normalisation's statistics stay; backbone: all up to the last feature map", choices=FROZEN
+    )
+    group_means: bool = option(
+        False, "keep the mean embedding of each group, to be taken off when pictures of a group are compared"
+    )
     occlusion: str = option("none", "cover parts of the last feature map in training", choices=OCCLUSIONS)
     occlusion_rate: float = option(0.5, "occlusion: share of the pictures that are covered")
-    occlusion_shapes: str = option(",".join(OCCLUSION_SHAPES), "occlusion: what is covered, some of these")
+    occlusion_shapes: str = option(
+        ",".join(OCCLUSION_SHAPES), "occlusion: what is covered, some of these; with --landmarks also eyes, nose, mouth"
+    )
+    landmarks: str | None = option(
+        None, "occlusion of eyes, nose, mouth: csv of path,x1,y1,...,x5,y5; or `aligned`, for faces that align has made"
+    )
     teacher: str | None = option(
         None, "network to learn the directions of embeddings from: a run or a file", resumable=True
     )
@@ -95,12 +115,26 @@ class TrainOptions(Options):
     def _check_occlusion(self) -> None:
         check_range("--occlusion_rate", self.occlusion_rate, 0, 1)
         for name in self.shapes():
-            check_choice("--occlusion_shapes", name, OCCLUSION_SHAPES)
+            check_choice("--occlusion_shapes", name, OCCLUSION_SHAPES + OCCLUSION_BLOCKS)
         if len(set(self.shapes())) < len(self.shapes()):
             raise UserError(f"--occlusion_shapes names a shape twice; got {self.occlusion_shapes!r}.")
-        for name in ("occlusion_rate", "occlusion_shapes"):
+        for name in ("occlusion_rate", "occlusion_shapes", "landmarks"):
             if name in self.typed and self.occlusion == "none" and self.checkpoint is None:
                 raise UserError(f"--{name} has no meaning without --occlusion=random or --occlusion=adversarial.")
+        if self.checkpoint is None:  # else the run itself has the other of the two
+            self._check_landmarks()
+
+    def _check_landmarks(self) -> None:
+        blocks = [name for name in self.shapes() if name in OCCLUSION_BLOCKS]
+        if blocks and self.landmarks is None:
+            raise UserError(
+                f"--occlusion_shapes={blocks[0]} needs the points of the faces: give --landmarks=FILE.csv, or "
+                "--landmarks=aligned for aligned ones."
+            )
+        if self.landmarks is not None and not blocks:
+            raise UserError(
+                f"--landmarks has no meaning without one of {', '.join(OCCLUSION_BLOCKS)} in --occlusion_shapes."
+            )
 
     def _check_teaching(self) -> None:
         check_range("--distill_weight", self.distill_weight, 0)

@@ -24,6 +24,7 @@ class UseOptions(Options):
     image_std: str | None = option(None, "standard deviation of each channel; by default as the weights say")
     test_crop: float | None = option(None, "share of the short side that is kept; by default as the weights say")
     partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
+    group_means: bool = option(True, "pairs: take off the mean embedding of their group, where the weights hold those")
     flip_test: bool = option(False, "add the embedding of the mirrored picture")
 
     def validate(self) -> None:

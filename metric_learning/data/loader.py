@@ -18,23 +18,27 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.data.pictures import PictureError, Source, read_picture
 from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
 from metric_learning.data.sources import PictureSet
-from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, to_batch
+from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, Window, to_batch
 
 Indices = NDArray[np.int64]
 Images = NDArray[np.float32]
-Transform = Callable[[Picture, np.random.Generator], Picture]
+Transform = Callable[[Picture, np.random.Generator], tuple[Picture, Window]]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 class Batch(NamedTuple):
-    """One training batch: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths of its pictures."""
+    """One training batch: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths of its pictures.
+
+    windows: the B parts of the pictures that the images show.
+    """
 
     step: int
     images: Images
     labels: Indices
     indices: Indices
     paths: list[str]
+    windows: list[Window]
 
 
 class BadPictures:
@@ -95,16 +99,18 @@ def train_batches(
     def make(task: tuple[int, Indices], stop: threading.Event) -> Batch:
         step, wanted = task
         picker = _Picker(pictures, classes, wanted, bad)
-        chosen, ready = [], []
+        chosen, ready, windows = [], [], []
         for slot, index in enumerate(wanted):
             if stop.is_set():
                 break
             taken, picture = picker.read(int(index))
             chosen.append(taken)
-            ready.append(transform(picture, keyed_rng(AUGMENT, seed, step, slot)))
+            image, window = transform(picture, keyed_rng(AUGMENT, seed, step, slot))
+            ready.append(image)
+            windows.append(window)
         indices = np.array(chosen, dtype=np.int64)
         paths = [pictures.paths[taken] for taken in chosen]
-        return Batch(step, to_batch(ready, spec), pictures.labels[indices], indices, paths)
+        return Batch(step, to_batch(ready, spec), pictures.labels[indices], indices, paths, windows)
 
     # Samplers keep the latest epoch, so they are asked in the caller's thread, one step after the other.
     return _in_order(((step, sampler.batch(step)) for step in range(start_step, stop_step)), make, workers)

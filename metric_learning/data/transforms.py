@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in cv2's RGB to gray
 
 Picture = NDArray[np.uint8]
+Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,31 @@ def _default(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values if channels == 3 else (round(gray, 6),)
 
 
+class Window(NamedTuple):
+    """The part of a picture that became the network's input: left, top, width, height in pixels of the picture.
+
+    Edges, not centres: a whole picture is 0, 0, w, h. size: (h, w) of the picture. mirrored: left and right changed
+    places.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    size: tuple[int, int]
+    mirrored: bool = False
+
+    def place(self, points: Points) -> Points:
+        """points (N, 2), x and y in pixels of the picture, (0, 0) the middle of its first -> in 0..1 of the input.
+
+        Points that the input does not show come out below 0 or above 1.
+        """
+        placed: Points = (points + 0.5 - (self.left, self.top)) / (self.width, self.height)
+        if self.mirrored:
+            placed[:, 0] = 1 - placed[:, 0]
+        return placed
+
+
 class TestTransform:
     """picture (h, w, 3) -> (H, W, C): short side resized to size / test_crop, centre crop. No randomness."""
 
@@ -81,11 +107,11 @@ class TestTransform:
         self.spec = spec
 
     def __call__(self, picture: Picture) -> Picture:
-        return _channels(_centre(picture, self.spec.shape[1:], self.spec.test_crop), self.spec)
+        return _channels(_centre(picture, self.spec.shape[1:], self.spec.test_crop)[0], self.spec)
 
 
 class TrainTransform:
-    """picture (h, w, 3), rng -> (H, W, C): a random area crop, a flip, colour jitter; all drawn from `rng`.
+    """picture (h, w, 3), rng -> (H, W, C) and its Window: a random area crop, a flip, colour jitter, all from `rng`.
 
     min_crop_area in (0, 1]: the crop has an area in [min_crop_area, 1] of the picture and an aspect in 1/a..a, a =
     max_crop_aspect >= 1, of that of H x W (Szegedy et al., arXiv 1409.4842, section 6: 0.08 and 4/3). a = 1 squeezes
@@ -111,17 +137,17 @@ class TrainTransform:
         self.color_jitter = color_jitter
         self.max_crop_aspect = max_crop_aspect
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+    def __call__(self, picture: Picture, rng: np.random.Generator) -> tuple[Picture, Window]:
         size = self.spec.shape[1:]
         if self.min_crop_area < 1:
-            picture = _random_crop(picture, size, self.min_crop_area, self.max_crop_aspect, rng)
+            picture, window = _random_crop(picture, size, self.min_crop_area, self.max_crop_aspect, rng)
         else:
-            picture = _centre(picture, size, self.spec.test_crop)
+            picture, window = _centre(picture, size, self.spec.test_crop)
         if self.flip and rng.random() < 0.5:
-            picture = picture[:, ::-1]
+            picture, window = picture[:, ::-1], window._replace(mirrored=True)
         if self.color_jitter > 0:
             picture = _jitter(picture, 1 + self.color_jitter * rng.uniform(-1, 1, size=3))
-        return _channels(np.ascontiguousarray(picture), self.spec)
+        return _channels(np.ascontiguousarray(picture), self.spec), window
 
 
 def to_batch(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float32]:
@@ -140,28 +166,32 @@ def to_batch(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float
 # ---- geometry
 
 
-def _centre(picture: Picture, size: tuple[int, ...], crop: float) -> Picture:
+def _centre(picture: Picture, size: tuple[int, ...], crop: float) -> tuple[Picture, Window]:
     """Resize so that H / crop x W / crop is just covered, then take the centre H x W."""
     height, width = size
-    picture = _trim(picture, height / width)
-    h, w = picture.shape[:2]
+    whole_h, whole_w = picture.shape[:2]
+    first, begin, h, w = _trim(whole_h, whole_w, height / width)
     scale = max(height / crop / h, width / crop / w)
-    picture = _resize(picture, max(height, round(h * scale)), max(width, round(w * scale)))
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+    high, wide = max(height, round(h * scale)), max(width, round(w * scale))
+    resized = _resize(picture[first : first + h, begin : begin + w], high, wide)
+    top, left = (high - height) // 2, (wide - width) // 2
+    down, across = h / high, w / wide  # pixels of the picture in one of the resized
+    window = Window(begin + left * across, first + top * down, width * across, height * down, (whole_h, whole_w))
+    return resized[top : top + height, left : left + width], window
 
 
-def _trim(picture: Picture, aspect: float) -> Picture:
-    """Cut the far ends off a very long picture: a strip of 1 x 10,000 resized whole would fill the memory."""
-    h, w = picture.shape[:2]
+def _trim(h: int, w: int, aspect: float) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of what is kept of h x w, whose far ends are cut off where it is very long.
+
+    A strip of 1 x 10,000 resized whole would fill the memory.
+    """
     high, wide = min(h, math.ceil(4 * w * aspect)), min(w, math.ceil(4 * h / aspect))
-    top, left = (h - high) // 2, (w - wide) // 2
-    return picture[top : top + high, left : left + wide]
+    return (h - high) // 2, (w - wide) // 2, high, wide
 
 
 def _random_crop(
     picture: Picture, size: tuple[int, ...], least: float, squeeze: float, rng: np.random.Generator
-) -> Picture:
+) -> tuple[Picture, Window]:
     h, w = picture.shape[:2]
     for _ in range(10):
         area = rng.uniform(least, 1) * h * w
@@ -169,7 +199,8 @@ def _random_crop(
         wide, high = max(1, round(math.sqrt(area * aspect))), max(1, round(math.sqrt(area / aspect)))
         if wide <= w and high <= h:
             top, left = int(rng.integers(h - high + 1)), int(rng.integers(w - wide + 1))
-            return _resize(picture[top : top + high, left : left + wide], *size)
+            cropped = _resize(picture[top : top + high, left : left + wide], *size)
+            return cropped, Window(left, top, wide, high, (h, w))
     return _centre(picture, size, 1.0)
 
 

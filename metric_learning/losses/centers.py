@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from metric_learning.checks import check_range
@@ -40,3 +42,28 @@ class AllCenters(Centers):
 
     def forward(self, labels: Tensor) -> Columns:
         return Columns(self.weight, self.bias, labels)
+
+    def point_at(self, directions: NDArray[np.float32]) -> None:
+        """Turn each centre to its row of directions (C', D), C' <= C; a row of 0 and what is behind stay as they are.
+
+        A centre keeps its length, so that the steps of the optimizer turn it as far as one that starts at random. To
+        start at the mean direction of a class is weight imprinting, Qi et al., arXiv 1712.07136.
+        """
+        weight = self.weight.numpy()
+        lengths = np.linalg.norm(directions, axis=1)
+        rows = np.flatnonzero(lengths)
+        own = np.linalg.norm(weight[rows], axis=1)
+        weight[rows] = directions[rows] * (own / lengths[rows])[:, None]
+        self.weight.set_value(weight)
+
+
+def mean_directions(embeddings: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """embeddings (N, D) and labels (N,) in 0..count-1 -> (count, D): the sum of each class's normalised embeddings.
+
+    A class without pictures has a row of 0. Sums are taken in float64.
+    """
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.where(lengths == 0, 1, lengths)
+    sums = np.zeros((count, embeddings.shape[1]))
+    np.add.at(sums, labels, unit)
+    return sums.astype(np.float32)

@@ -17,19 +17,21 @@ from metric_learning.evaluate import embed_set
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata
 from metric_learning.metrics.calibration import FAR, calibrate_all_pairs
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration, StoredPoint, is_tame
 from metric_learning.plot import rate
 
 ALL_PAIRS = "all unordered pairs within each group"
 
 
-def notes(pairs: str, data: str, reader: Reader, weights: Path, far: float) -> dict[str, Any]:
+def notes(pairs: str, data: str, reader: Reader, weights: Path, far: float, means: bool = False) -> dict[str, Any]:
     """How a calibration was made, for the file of the weights."""
     return {
         "pairs": _tame(pairs),
         "data": _tame(data),
         "wanted_far": far,
         "flip_test": reader.flip_test,
+        "group_means": means,
         "picture": _picture(reader.spec),
         "step": _about(weights).get("step"),
         "date": time.strftime("%Y-%m-%d"),
@@ -54,7 +56,13 @@ def _about(weights: Path) -> dict[str, Any]:
 
 
 def calibrate_run(
-    run: Run, predictor: Predictor, pictures: PictureSet, reader: Reader, bad: BadPictures, data: str
+    run: Run,
+    predictor: Predictor,
+    pictures: PictureSet,
+    reader: Reader,
+    bad: BadPictures,
+    data: str,
+    means: GroupMeans | None = None,
 ) -> str:
     """Fit on the validation pictures and put it into the run's best weights; the line that says what came of it.
 
@@ -62,21 +70,24 @@ def calibrate_run(
     """
     if not len(pictures):
         return "No validation classes: the similarity of these weights stays uncalibrated."
-    found = embed_set(predictor, pictures, reader, bad)
+    found = embed_set(predictor, pictures, reader, bad).less(means)
     try:
         fitted = calibrate_all_pairs(found.embeddings, found.labels, found.groups)
     except UserError as error:
         return f"The similarity of these weights stays uncalibrated. {error}"
-    fitted = fitted.with_notes(**notes(f"{ALL_PAIRS} of the validation classes", data, reader, run.best, FAR))
+    said = f"{ALL_PAIRS} of the validation classes"
+    fitted = fitted.with_notes(**notes(said, data, reader, run.best, FAR, means is not None))
     before = saved_calibration(run.best)
     if before is None or before.with_notes(date=fitted.fitted["date"]) != fitted:
         save_calibration(run.best, fitted)
     return told(fitted)
 
 
-def write_calibrated(place: Path, weights: Path, embedder: Embedder, calibration: Calibration) -> None:
+def write_calibrated(
+    place: Path, weights: Path, embedder: Embedder, calibration: Calibration, means: GroupMeans | None
+) -> None:
     """The network of some weights, wherever they are from, as a file of this toolkit that knows its operating point."""
-    save_embedder(place, embedder, {"source": _tame(str(weights)), **_about(weights)}, calibration)
+    save_embedder(place, embedder, {"source": _tame(str(weights)), **_about(weights)}, calibration, means)
 
 
 def told(calibration: Calibration) -> str:
@@ -94,13 +105,18 @@ def measured_on(point: StoredPoint) -> str:
     return f"FAR {rate(float(f'{point.far:.3g}'))}, measured on {point.negatives:,} negative pairs"
 
 
-def mismatches(calibration: Calibration, reader: Reader) -> list[str]:
+def mismatches(calibration: Calibration, reader: Reader, means: bool = False) -> list[str]:
     """Warnings where embeddings are made in another way now than when the similarity was fitted."""
     lines, fitted = [], calibration.fitted
     if isinstance(fitted.get("flip_test"), bool) and fitted["flip_test"] != reader.flip_test:
         lines.append(
             f"WARNING: the similarity was fitted with --flip_test={fitted['flip_test']}, not {reader.flip_test}: "
             "thresholds and similarities are off. Type that, or calibrate again by eval.py --calibrate."
+        )
+    if bool(fitted.get("group_means")) != means:
+        lines.append(
+            f"WARNING: the similarity was fitted {'less' if fitted.get('group_means') else 'without'} the means of the "
+            "groups: thresholds and similarities are off. See --group_means, or calibrate again by eval.py --calibrate."
         )
     if isinstance(fitted.get("picture"), dict) and fitted["picture"] != _picture(reader.spec):
         lines.append(

@@ -1,14 +1,22 @@
 """Group-aware training: balanced batches, margins by group, and how they follow the validation classes."""
 
+import numpy as np
+
+from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
-from metric_learning.config import ElemOptions, PairOptions
+from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler, GroupShuffleSampler, group_codes, groups_of_classes
+from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
-from metric_learning.evaluate import Embedded, rejected_by_group
+from metric_learning.embedder import save_group_means, saved_group_means
+from metric_learning.engine import Predictor
+from metric_learning.evaluate import Embedded, embed_set, rejected_by_group
+from metric_learning.extract import Reader
 from metric_learning.log import RunLog
 from metric_learning.losses import ElementLoss
 from metric_learning.losses.base import Loss
 from metric_learning.losses.group_margins import GroupMarginLoss
+from metric_learning.metrics.group_means import GroupMeans, group_means
 
 BALANCE = "--balance=groups"
 
@@ -30,6 +38,18 @@ def balanced_classes(config: PairOptions, train: PictureSet) -> tuple[GroupClass
     return sampler, f"{BALANCE}: {config.train_batch_size // k // len(names)} classes of each of {', '.join(names)}."
 
 
+def keep_to_groups(config: ElemOptions, loss: ElementLoss, train: PictureSet) -> list[str]:
+    """Each picture against the classes of its own group, where that is asked for, and what to say of it."""
+    if config.negatives == "all":
+        return []
+    names, codes = group_codes(train.groups, "--negatives=groups")
+    of_class = np.full(loss.centers.num_classes, -1)
+    of_class[: len(train.classes)] = groups_of_classes(train.labels, codes)
+    loss.keep_to_groups(of_class)
+    sizes = ", ".join(f"{name} {(of_class == code).sum()}" for code, name in enumerate(names))
+    return [f"--negatives=groups: each picture against the classes of its own group ({sizes})."]
+
+
 def with_group_margins(config: ElemOptions, loss: ElementLoss, train: PictureSet) -> tuple[Loss, list[str]]:
     """The loss with a margin for each group, where that is asked for, and what to say of it."""
     if config.group_margins is None:
@@ -42,6 +62,23 @@ def with_group_margins(config: ElemOptions, loss: ElementLoss, train: PictureSet
         f"Margins move with the validation FRR, by up to {largest:g}" if config.adapts_margins else "Margins by group"
     )
     return made, [f"{said}: {_listed(made)}."]
+
+
+def check_groups(config: TrainOptions, train: PictureSet) -> None:
+    """A UserError where the means of groups are to be kept and there are no groups."""
+    if config.group_means:
+        group_codes(train.groups, "--group_means")
+
+
+def keep_means(run: Run, predictor: Predictor, train: PictureSet, reader: Reader, bad: BadPictures) -> GroupMeans:
+    """The mean embedding of each group of the training pictures, without augmentation, put into the best weights."""
+    found = embed_set(predictor, train, reader, bad)
+    assert found.groups is not None
+    means = group_means(found.embeddings, found.labels, found.groups)
+    before = saved_group_means(run.best)
+    if before is None or before.to_dict() != means.to_dict():  # so that a resumed run changes no file
+        save_group_means(run.best, means)
+    return means
 
 
 def check_validation(config: object, loss: Loss, val: PictureSet) -> list[str]:

@@ -18,11 +18,12 @@ from metric_learning.data.pair_lists import read_templates
 from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.splits import Splits
-from metric_learning.embedder import Embedder, saved_calibration
+from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set, retrieval, verification, verify_pairs
 from metric_learning.extract import Reader
 from metric_learning.metrics.calibration import calibrate, calibrate_all_pairs
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
@@ -40,10 +41,12 @@ class Weights(NamedTuple):
     predictor: Predictor
     reader: Reader
     calibration: Calibration | None
+    means: GroupMeans | None
 
     def about(self, config: EvalOptions, pictures: PictureSet, split: str) -> dict[str, Any]:
         """The head of the report: which weights over which pictures."""
-        return setup.about(config, self.embedder, pictures, split, self.file, self.predictor.way)
+        means = {"group means": f"taken off pairs: {', '.join(self.means.names)}"} if self.means else {}
+        return setup.about(config, self.embedder, pictures, split, self.file, self.predictor.way) | means
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,10 @@ def eval(config: EvalOptions) -> None:
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
     calibration = saved_calibration(file) if config.templates is None else None
-    weights = Weights(file, run, embedder, predictor, reader, calibration)
+    means = saved_group_means(file) if config.group_means else None
+    weights = Weights(file, run, embedder, predictor, reader, calibration, means)
     config = setup.with_data_of(config, run, print)
-    for line in calibrating.mismatches(calibration, reader) if calibration else []:
+    for line in calibrating.mismatches(calibration, reader, means is not None) if calibration else []:
         print(line)
     found = (_over_list if config.pairs else _over_set)(config, weights)
     print(f"\n{found.report.text()}")
@@ -84,9 +88,9 @@ def eval(config: EvalOptions) -> None:
 
 def _calibrate(place: Path, config: EvalOptions, weights: Weights, found: Measured) -> None:
     data, far = str(found.report.about["data"]), config.calibrate_far
-    notes = calibrating.notes(found.report.pairs, data, weights.reader, weights.file, far)
+    notes = calibrating.notes(found.report.pairs, data, weights.reader, weights.file, far, weights.means is not None)
     fitted = found.calibrated().with_notes(**notes)
-    calibrating.write_calibrated(place, weights.file, weights.embedder, fitted)
+    calibrating.write_calibrated(place, weights.file, weights.embedder, fitted, weights.means)
     print(calibrating.told(fitted))
     print(f"Written: {place}. The pairs above chose its thresholds: with it, they are no test any more.")
 
@@ -99,12 +103,12 @@ def _over_set(config: EvalOptions, weights: Weights) -> Measured:
         setup.report_overlap(pictures, run, print)
     bad = BadPictures(len(pictures), config.max_bad_pictures)
     found = embed_set(weights.predictor, pictures, weights.reader, bad)
-    about = weights.about(config, pictures, split)
-    fit = partial(calibrate_all_pairs, found.embeddings, found.labels, found.groups, config.calibrate_far)
+    about, apart = weights.about(config, pictures, split), found.less(weights.means)
+    fit = partial(calibrate_all_pairs, apart.embeddings, apart.labels, apart.groups, config.calibrate_far)
     if found.groups is None and len(np.unique(found.labels)) < 2:
         return Measured(Report(about, retrieval(found)), bad, fit)
     counts = StoredCounts(weights.calibration) if weights.calibration else None
-    pairs = verification(found, fars_of(config.fars), counts)
+    pairs = verification(apart, fars_of(config.fars), counts)
     return Measured(Report(about, retrieval(found), pairs, **_stored(counts)), bad, fit)
 
 
@@ -149,7 +153,8 @@ def _over_list(config: EvalOptions, weights: Weights) -> Measured:
     pairs = read_pairs(str(config.pairs), root, of_templates=templates is not None)
     pictures = sorted(set(templates.paths)) if templates else [str(item) for item in pairs.items]
     bad = BadPictures(len(pictures), config.max_bad_pictures)
-    found = verify_pairs(weights.predictor, pairs, weights.reader, bad, fars_of(config.fars), config.folds, templates)
+    how = (fars_of(config.fars), config.folds, templates, weights.means)
+    found = verify_pairs(weights.predictor, pairs, weights.reader, bad, *how)
     everyone = PictureSet(pictures, np.zeros(len(pictures), np.int64), [], [])
     about = weights.about(config, everyone, f"pairs, {pairs.kind}")
     about |= {"pictures / classes": f"{len(pictures):,} / -", "pairs left out": found.left_out}

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import paddle
 from paddle import Tensor
 
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler
+from metric_learning.data.landmarks import ALIGNED, aligned_points, listed_points, seen
 from metric_learning.data.loader import Batch
 from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampler, ShuffleSampler, TripletSampler
 from metric_learning.data.sources import PictureSet
@@ -16,8 +19,8 @@ from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.losses.base import Loss
-from metric_learning.occlusion import OccludedForward, Occlusion
-from metric_learning.stages import grouping
+from metric_learning.occlusion import OccludedForward, Occlusion, Points
+from metric_learning.stages import grouping, setup
 
 Forward = Callable[[Batch], Tensor]
 
@@ -60,6 +63,7 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
             f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
             "each comes more than once in a batch, augmented anew."
         )
+    notes += grouping.keep_to_groups(config, loss, train)
     by_group, said = grouping.with_group_margins(config, loss, train)
     notes += said
     if config.balance == "groups":
@@ -105,14 +109,31 @@ def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
     return Parts(loss, sampler, notes)
 
 
-def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss) -> Forward:
+def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss, train: PictureSet, say: setup.Say) -> Forward:
     """A training batch -> its embeddings (B, D), with parts of the last map covered where that is asked for."""
     if config.occlusion == "none":
         plain = training_forward(embedder, embedder.spec.picture.shape[0], config.onednn)
         return lambda batch: plain(paddle.to_tensor(batch.images))
     how = Occlusion(config.shapes(), config.occlusion_rate, config.occlusion == "adversarial")
     covered = OccludedForward(embedder, loss, how, config.seed, config.onednn)
-    return lambda batch: covered(paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels), batch.step)
+    points = _points_of(config, train, say)
+    return lambda batch: covered(
+        paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels), batch.step, points(batch)
+    )
+
+
+def _points_of(config: TrainOptions, train: PictureSet, say: setup.Say) -> Callable[[Batch], Points | None]:
+    """A training batch -> where its images show the five points (B, 5, 2), in 0..1; None without --landmarks."""
+    if config.landmarks is None:
+        return lambda batch: None
+    if config.landmarks == ALIGNED:
+        return lambda batch: seen(aligned_points(batch.windows), batch.windows)
+    place = Path(config.data_dir or setup.DEMO_FOLDER)
+    points = listed_points(Path(config.landmarks), place.parent if place.is_file() else place, train.paths)
+    missing = int(np.isnan(points).any(axis=(1, 2)).sum())
+    if missing:
+        say(f"{missing} of {len(train)} pictures have no landmarks; blocks cover nothing of them.")
+    return lambda batch: seen(points[batch.indices], batch.windows)
 
 
 def optimizer(config: TrainOptions, layers: list[paddle.nn.Layer]) -> paddle.optimizer.Optimizer:

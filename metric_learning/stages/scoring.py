@@ -20,6 +20,7 @@ from metric_learning.engine import Predictor
 from metric_learning.evaluate import check_missing
 from metric_learning.extract import Reader
 from metric_learning.files import atomic_path
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.stages import calibrating, setup
 
@@ -32,6 +33,7 @@ class Judge:
 
     calibration: Calibration | None
     typed: float | None = None
+    means: GroupMeans | None = None
 
     def similarity(self, cosines: NDArray[np.float32], group: str | None) -> NDArray[np.float64]:
         if self.calibration is None:
@@ -61,7 +63,9 @@ class Judge:
         return f"{whose}, {point.threshold:.4f} ({fitted})"
 
 
-def judge(config: InferOptions, calibration: Calibration | None, reader: Reader) -> Judge:
+def judge(
+    config: InferOptions, calibration: Calibration | None, reader: Reader, means: GroupMeans | None = None
+) -> Judge:
     """The judge of a command, warnings being printed; UserError for a group that the weights know nothing of."""
     if config.group is not None:
         if calibration is None:
@@ -69,9 +73,9 @@ def judge(config: InferOptions, calibration: Calibration | None, reader: Reader)
                 f"--group={config.group}: these weights have no operating points. Fit some by eval.py --calibrate."
             )
         calibration.at(config.group)
-    for line in calibrating.mismatches(calibration, reader) if calibration else []:
+    for line in calibrating.mismatches(calibration, reader, means is not None) if calibration else []:
         print(line)
-    return Judge(calibration, config.threshold)
+    return Judge(calibration, config.threshold, means)
 
 
 # ---- two pictures
@@ -87,7 +91,7 @@ def check_picture(path: str) -> None:
 def score_pair(config: InferOptions, pair: list[str], judged: Judge, predictor: Predictor, reader: Reader) -> None:
     for path in pair:
         check_picture(path)
-    cosine = compare(predictor, pair[0], pair[1], reader)
+    cosine = compare(predictor, pair[0], pair[1], reader, judged.means, config.group)
     value = float(judged.similarity(np.array([cosine], np.float32), config.group)[0])
     threshold = judged.threshold(config.group)
     middle = f"0.5 lies at cosine {judged.calibration.at(config.group).threshold:.4f}" if judged.calibration else ""
@@ -114,7 +118,9 @@ def score_list(
     bad = BadPictures(len(questions.items), config.max_bad_pictures)
     check_missing(questions, bad)
     a, b = questions.item_of[questions.a], questions.item_of[questions.b]
-    cosines = score_pairs(predictor, questions.items, a, b, reader, bad)
+    codes = np.zeros(len(a), np.int64) if questions.groups is None else questions.groups
+    names = np.array([config.group] if config.group else questions.group_names)[codes]
+    cosines = score_pairs(predictor, questions.items, a, b, reader, bad, judged.means, names)
     with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_header(questions, judged))

@@ -7,7 +7,16 @@ from typing import TypeVar
 from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import TrainOptions, resumed
+from metric_learning.data.loader import BadPictures
+from metric_learning.data.sources import PictureSet
 from metric_learning.embedder import Embedder
+from metric_learning.engine import Predictor
+from metric_learning.evaluate import embed_set
+from metric_learning.extract import Reader
+from metric_learning.losses import ElementLoss
+from metric_learning.losses.base import Loss
+from metric_learning.losses.centers import AllCenters, mean_directions
+from metric_learning.losses.group_margins import GroupMarginLoss
 from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 
@@ -86,3 +95,14 @@ def initial_weights(config: TrainOptions, embedder: Embedder) -> str:
     return (
         load_weights(embedder, weights, config.partial_weights) if weights else f"Weights: random, seed {config.seed}."
     )
+
+
+def centers_at_means(config: TrainOptions, embedder: Embedder, loss: Loss, train: PictureSet, bad: BadPictures) -> str:
+    """Point each class centre at the mean of its pictures' embeddings, without augmentation, and say so."""
+    element = loss.element if isinstance(loss, GroupMarginLoss) else loss
+    assert isinstance(element, ElementLoss) and isinstance(element.centers, AllCenters)
+    shape = embedder.spec.picture.shape
+    reader = Reader(embedder.spec.picture, config.test_batch_size, config.num_workers)
+    found = embed_set(Predictor(embedder, shape, config.precision), train, reader, bad)
+    element.centers.point_at(mean_directions(found.embeddings, found.labels, len(train.classes)))
+    return f"Class centres: the means of {len(found.paths)} embeddings."

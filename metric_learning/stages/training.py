@@ -18,12 +18,13 @@ from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set, retrieval, verification
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
+from metric_learning.freezing import freeze
 from metric_learning.log import RunLog
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
 from metric_learning.stages import calibrating, grouping, setup
 from metric_learning.stages.parts import Forward, Parts, forward_of, optimizer, parts
-from metric_learning.stages.starting import initial_weights, resume, start, starting_run
+from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.train import Plan, Scores, fit
 from metric_learning.weights import load_weights
@@ -114,9 +115,11 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     for before in (starting_run(config), run_of_teacher(config)):
         if before is not None and setup.report_overlap(splits.test, before, say):
             unseen = False
+    grouping.check_groups(config, splits.train)
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
+    freeze(embedder, config.freeze)
     made = parts(config, splits.train, embedder.size)
     for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)
@@ -128,7 +131,9 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
             say(f"All of its {config.total_iter_num} steps are done; a higher --total_iter_num goes on.")
     else:
         say(initial_weights(config, embedder))
-    forward = forward_of(config, embedder, made.loss)
+        if isinstance(config, ElemOptions) and config.init_centers == "means":
+            say(centers_at_means(config, embedder, made.loss, splits.train, bad))
+    forward = forward_of(config, embedder, made.loss, splits.train, say)
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
 
@@ -197,12 +202,14 @@ def _final(stage: Stage, run: Run, log: RunLog) -> None:
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.test_batch_size, config.num_workers)
+    means = grouping.keep_means(run, predictor, stage.splits.train, reader, stage.bad) if config.group_means else None
     data = config.data_dir or setup.DEMO_FOLDER
-    log.say(calibrating.calibrate_run(run, predictor, stage.splits.val, reader, stage.bad, data))
+    log.say(calibrating.calibrate_run(run, predictor, stage.splits.val, reader, stage.bad, data, means))
     if len(test):
         found = embed_set(predictor, test, reader, stage.bad)
         about = setup.about(config, embedder, test, "test", run.best, predictor.way) | {"seed": config.seed}
-        report = Report(about, retrieval(found), verification(found, FARS) if found.groups is not None else None)
+        pairs = verification(found.less(means), FARS) if found.groups is not None else None
+        report = Report(about, retrieval(found), pairs)
         report.write_json(run.results)
         log.say(f"\nTest classes{', none of them seen in training' if stage.unseen else ''}:\n{report.text()}")
         log.say(f"Written: {run.results}")

@@ -12,7 +12,7 @@ from metric_learning.config import InferOptions
 from metric_learning.data.lists import read_csv
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.walk import pictures_below
-from metric_learning.embedder import Embedder, saved_calibration
+from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.stages import scoring, setup
@@ -28,7 +28,7 @@ def infer(config: InferOptions) -> None:
     predictor = Predictor(embedder, picture.shape, config.precision)
     reader = Reader(picture, config.batch_size, config.num_workers, config.flip_test)
     if config.pair or config.pairs:
-        judged = scoring.judge(config, saved_calibration(file), reader)
+        judged = _judge(config, file, reader)
         if config.pair:
             scoring.score_pair(config, config.pair, judged, predictor, reader)
         else:
@@ -40,6 +40,12 @@ def infer(config: InferOptions) -> None:
     else:
         setup.check_writable(output.parent, "--output")
         _embed(config, embedder, predictor, reader, file, run, output)
+
+
+def _judge(config: InferOptions, file: Path, reader: Reader) -> scoring.Judge:
+    """What the weights' file says of their cosines."""
+    means = saved_group_means(file) if config.group_means else None
+    return scoring.judge(config, saved_calibration(file), reader, means)
 
 
 def _digest(file: Path) -> str:
@@ -56,8 +62,8 @@ def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reade
             f"The embeddings {output} were made with other weights ({model.get('weights')}), not {file}. "
             "Name those by --pretrained_model, or embed again."
         )
-    cosines, rows = search(predictor, query, embeddings, reader, config.top_k)
-    judged = scoring.judge(config, saved_calibration(file), reader)
+    judged = _judge(config, file, reader)
+    cosines, rows = search(predictor, query, embeddings, reader, config.top_k, judged.means)
     if judged.calibration is None:
         print(f"Similarity, {scoring.UNCALIBRATED}.")
     values = judged.similarity(cosines, None)

@@ -23,7 +23,7 @@ from metric_learning.data.loader import BadPictures, Batch, test_batches, train_
 from metric_learning.data.pictures import PictureError, read_picture
 from metric_learning.data.samplers import ClassSampler, ShuffleSampler
 from metric_learning.data.sources import PictureSet, Sample
-from metric_learning.data.transforms import PictureSpec, TestTransform, TrainTransform, to_batch
+from metric_learning.data.transforms import PictureSpec, TestTransform, TrainTransform, Window, to_batch
 
 SPEC = PictureSpec((3, 16, 16))
 CLASSES, EACH = 6, 4
@@ -213,9 +213,9 @@ def test_an_early_end_leaves_no_thread(pictures: PictureSet, how: str) -> None:
 
 
 def test_an_early_end_does_not_wait_for_whole_batches(pictures: PictureSet) -> None:
-    def slow(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def slow(picture: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], Window]:
         time.sleep(0.05)
-        return TestTransform(SPEC)(picture)
+        return TrainTransform(SPEC)(picture, rng)
 
     batches = load(pictures, 2, stop=1000, transform=slow, sampler=Fixed(*[0] * 20))
     next(batches)
@@ -321,4 +321,4 @@ def test_shuffled_epochs_load_every_picture(pictures: PictureSet) -> None:
 
 def test_the_module_starts_no_thread_on_import() -> None:
     assert threads() == 0
-    assert loader.Batch._fields == ("step", "images", "labels", "indices", "paths")
+    assert loader.Batch._fields == ("step", "images", "labels", "indices", "paths", "windows")
