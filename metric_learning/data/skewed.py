@@ -21,6 +21,7 @@ from metric_learning.data.synthetic import GROUPS, write_demo_faces
 from metric_learning.files import atomic_write
 
 TRAIN = {"African": 26, "Asian": 29, "Caucasian": 190, "Indian": 32}
+APART = 0.6  # see write_skewed_faces
 TABLE = "faces.csv"
 
 
@@ -32,13 +33,16 @@ def write_skewed_faces(
     pictures: int = 10,
     seed: int = 0,
     progress: bool = True,
+    apart: float = APART,
 ) -> str:
     """Write the faces and `<root>/faces.csv` (path,label,group,split) unless they are there; returns `root`.
 
     train: people of each group to train on; val, test: people of EACH group that has any to train on, others than
     those. The first `test` people of a group are for the test, the next `val` for validation: other numbers of people
-    to train on leave the test as it is. Pictures as `write_demo_faces` draws them, and as atomic as those; the csv is
-    the same to the byte for the same arguments. Raises UserError as that does.
+    to train on leave the test as it is. apart in 0..1: how far groups differ in what their people differ in
+    (`draw_traits`); at 0 what is learnt on one group serves all, and the skew does little harm. Pictures as
+    `write_demo_faces` draws them, and as atomic as those; the csv is the same to the byte for the same arguments.
+    Raises UserError as that does.
     """
     check_range("--val", val, 0, MOST)
     check_range("--test", test, 0, MOST)
@@ -46,7 +50,7 @@ def write_skewed_faces(
         check_choice("A group of --train", group, GROUPS)
         check_range(f"--train of {group}", count, 0, MOST)
     people = {group: test + val + count for group, count in train.items() if count}
-    write_demo_faces(root, people, pictures, seed, progress)
+    write_demo_faces(root, people, pictures, seed, progress, apart)
     place, table = os.path.join(root, TABLE), _table(root, people, val, test)
     if not os.path.isfile(place) or Path(place).read_bytes() != table.encode():
         atomic_write(place, table)
@@ -89,13 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--test", type=int, default=25, help="people of each group for the test (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=10, help="pictures of each (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which people (default: %(default)s)")
+    parser.add_argument(
+        "--apart",
+        type=float,
+        default=APART,
+        help="0..1: how far groups vary in traits of their own (default: %(default)s)",
+    )
     return run(parser, _write, arguments)
 
 
 def _write(options: Namespace) -> None:
-    root = write_skewed_faces(
-        options.root, counts_of(options.train), options.val, options.test, options.pictures, options.seed
-    )
+    counts = (counts_of(options.train), options.val, options.test, options.pictures)
+    root = write_skewed_faces(options.root, *counts, seed=options.seed, apart=options.apart)
     print(f"Written: {root}; train with --data_dir={root}, nothing about real people follows from it.")
 
 

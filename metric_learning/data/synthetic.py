@@ -28,17 +28,23 @@ QUALITY = 92  # of the JPEG files
 
 
 def write_demo_faces(
-    root: str, identities: int | Mapping[str, int] = 60, pictures: int = 10, seed: int = 0, progress: bool = True
+    root: str,
+    identities: int | Mapping[str, int] = 60,
+    pictures: int = 10,
+    seed: int = 0,
+    progress: bool = True,
+    apart: float = 0.0,
 ) -> str:
     """Write `<root>/<Group>/<Group>_<identity>/<picture>.jpg` unless it is there already; returns `root`.
 
+    apart in 0..1: how far groups differ in what their people differ in (`draw_traits`); 0 is the demo set's.
     identities: how many people in each group, or a number for each group by name (0 or left out: none of that group).
     The folder appears whole or not at all: it is written beside `root` and renamed. Where two processes write at once,
     the first to finish wins and the other uses its folder. The files are the same to the byte for the same arguments
     and versions of OpenCV and NumPy (see draw_face).
     Raises UserError if an argument is out of range, if `root` holds anything else, or if it can't be written.
     """
-    wanted = _describe(identities, pictures, seed)
+    wanted = _describe(identities, pictures, seed, apart)
     if _finished(root, wanted):
         return root
     parent = os.path.dirname(os.path.abspath(root))
@@ -77,7 +83,7 @@ def _reduced(picture: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA))
 
 
-def _describe(identities: int | Mapping[str, int], pictures: int, seed: int) -> dict[str, Any]:
+def _describe(identities: int | Mapping[str, int], pictures: int, seed: int, apart: float) -> dict[str, Any]:
     """The manifest: the version and the arguments, checked; identities always as a number for each group."""
     check_range("The pictures of an identity of the demo faces", pictures, 1, MOST)
     check_range("The seed of the demo faces", seed, 0, 2**63 - 1)
@@ -90,7 +96,9 @@ def _describe(identities: int | Mapping[str, int], pictures: int, seed: int) -> 
     for group, count in counts.items():
         check_range(f"The identities of group {group} of the demo faces", count, 0, MOST)
     check_range("The identities of the demo faces in all", sum(counts.values()), 1)
-    return {"version": VERSION, "identities": counts, "pictures": int(pictures), "seed": int(seed)}
+    check_range("apart of the demo faces", apart, 0, 1)
+    said = {"version": VERSION, "identities": counts, "pictures": int(pictures), "seed": int(seed)}
+    return said | ({"apart": float(apart)} if apart else {})
 
 
 def _finished(root: str, wanted: dict[str, Any]) -> bool:
@@ -132,7 +140,7 @@ def _write_all(folder: str, wanted: dict[str, Any], progress: bool) -> None:
                 home = os.path.join(folder, group, f"{group}_{identity:0{width}d}")
                 os.makedirs(home)
                 for picture in range(pictures):
-                    rgb = draw_face(wanted["seed"], group, identity, picture)
+                    rgb = draw_face(wanted["seed"], group, identity, picture, apart=wanted.get("apart", 0.0))
                     _write_picture(os.path.join(home, f"{picture:02d}.jpg"), rgb)
                 bar.update(pictures)
     finally:

@@ -146,6 +146,16 @@ def test_a_number_for_each_group(tmp_path):
     assert count == {"African": 1, "Asian": 0, "Caucasian": 3, "Indian": 0}
 
 
+def test_apart_is_in_the_manifest_and_the_pictures(tmp_path):
+    plain, apart = (write_demo_faces(str(tmp_path / str(a)), 1, 1, progress=False, apart=a) for a in (0.0, 0.8))
+    manifests = [json.loads((pathlib.Path(root) / "demo_faces.json").read_text()) for root in (plain, apart)]
+    assert "apart" not in manifests[0] and manifests[1] == manifests[0] | {"apart": 0.8}
+    picture = "Asian/Asian_000/00.jpg"
+    assert (pathlib.Path(plain) / picture).read_bytes() != (pathlib.Path(apart) / picture).read_bytes()
+    with pytest.raises(UserError, match="apart of the demo faces"):
+        write_demo_faces(str(tmp_path / "c"), 1, 1, apart=1.5)
+
+
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "demo").mkdir()
     assert len(contents(write(tmp_path / "demo"))) == 8
@@ -226,7 +236,7 @@ def test_senseless_arguments(tmp_path, arguments, part):
 
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
-    def stopping(seed, group, identity, picture):
+    def stopping(seed, group, identity, picture, **more):
         if group == "Caucasian":
             raise error
         return draw_face(seed, group, identity, picture)
@@ -336,6 +346,19 @@ def test_groups_overlap_in_every_trait():
         for one, other in itertools.permutations(GROUPS, 2):
             low, high = np.quantile(values[one], [0.05, 0.95])
             assert low <= np.median(values[other]) <= high, (name, one, other)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_groups_that_are_apart_vary_in_traits_of_their_own(group):
+    places = {name: place for place, name in enumerate(TRAITS)}
+    spread = {
+        apart: {name: np.std([draw_traits(2, group, i, apart)[name] for i in range(300)]) for name in TRAITS}
+        for apart in (0.0, 0.5, 1.0)
+    }
+    for name, place in places.items():
+        own = place % 4 == GROUPS.index(group)
+        assert (spread[1.0][name] > spread[0.0][name]) if own else spread[1.0][name] == pytest.approx(0, abs=1e-9), name
+        assert (spread[0.5][name] > spread[0.0][name]) == own, name
 
 
 def test_shifts_are_small_and_name_real_traits():

@@ -10,14 +10,16 @@ from metric_learning.data.faces.shot import draw_shot
 NUISANCE = Nuisance()
 
 
-def draw_face(seed: int, group: str, identity: int, picture: int, nuisance: Nuisance = NUISANCE) -> Pixels:
+def draw_face(
+    seed: int, group: str, identity: int, picture: int, nuisance: Nuisance = NUISANCE, apart: float = 0.0
+) -> Pixels:
     """A picture of a person who does not exist: uint8 (112, 112, 3), RGB.
 
     It is a function of its arguments alone: neither order nor process matters. Within one version of OpenCV and of
     NumPy, on one kind of processor, the pixels are the same to the bit; other versions may round differently.
-    Raises UserError where the group is not one of GROUPS or a number is negative.
+    apart: as in draw_traits. Raises UserError where the group is not one of GROUPS or a number is negative.
     """
-    traits = draw_traits(seed, group, identity)
+    traits = draw_traits(seed, group, identity, apart)
     rng = stream(seed, group, identity, picture)
     shot = draw_shot(rng, traits, nuisance)
     palette = head.Palette.of(traits)

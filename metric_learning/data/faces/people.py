@@ -145,11 +145,16 @@ def stream(seed: int, group: str, identity: int, picture: int | None) -> np.rand
 
 
 @lru_cache(maxsize=1024)
-def draw_traits(seed: int, group: str, identity: int) -> Traits:
-    """The traits of one person, each within the bounds of TRAITS; kept, so they are not to be changed."""
+def draw_traits(seed: int, group: str, identity: int, apart: float = 0.0) -> Traits:
+    """The traits of one person, each within the bounds of TRAITS; kept, so they are not to be changed.
+
+    apart in 0..1: how far the groups differ in what their people differ in. Every fourth trait of the table is a
+    group's own: it varies by 1 + apart of its spread, the others by 1 - apart. At 0 all groups vary alike.
+    """
     normal = stream(seed, group, identity, None).standard_normal(len(TRAITS)).tolist()
-    shifts = SHIFTS[group]
+    shifts, first = SHIFTS[group], GROUPS.index(group)
+    spread = [1 + apart if (place - first) % len(GROUPS) == 0 else 1 - apart for place in range(len(TRAITS))]
     return {
-        name: min(max(s.mean + s.std * (z + shifts.get(name, 0.0)), s.low), s.high)
-        for (name, s), z in zip(TRAITS.items(), normal, strict=True)
+        name: min(max(s.mean + s.std * (z * wide + shifts.get(name, 0.0)), s.low), s.high)
+        for (name, s), z, wide in zip(TRAITS.items(), normal, spread, strict=True)
     }
