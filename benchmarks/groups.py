@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from metric_learning.data.skewed import TRAIN, write_skewed_faces
 
 FAR = 0.001
-TEST = 100  # people of each group in the test: 495,000 pairs of strangers a group, and 4,500 true ones
 LARGE = "Caucasian"
 RECIPE = [
     *("--loss_name=arcmargin", "--scale=16", "--margin=0.1", "--group_means=True"),
@@ -43,6 +42,7 @@ MACHINE = ["--threads=1", "--num_workers=1", "--use_gpu=False", "--precision=flo
 METHODS: dict[str, list[str]] = {
     "baseline": [],
     "balanced": ["--balance=groups"],
+    "balanced by root": ["--balance=groups", "--balance_power=0.5"],
     "fixed margins": ["--group_margins={small}"],  # {small}: 0.1 for every group but the large one
     "auto margins": ["--group_margins=auto"],
     "own negatives": ["--negatives=groups"],
@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     out = Path(options.out).resolve() / f"large_{options.large}"
     out.mkdir(parents=True, exist_ok=True)
-    data = write_skewed_faces(str(out / f"faces{options.faces}"), people(options.large), test=TEST, seed=options.faces)
+    data = write_skewed_faces(str(out / f"faces{options.faces}"), people(options.large), seed=options.faces)
     small = ",".join(f"{group}:0.1" for group in TRAIN if group != options.large)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     methods = chosen(options.methods, tuple(METHODS))

@@ -49,6 +49,8 @@ def elem(place: Path, *typed: str, data: str = "races") -> Said:
         (["--group_margins=a:0.1,a:0.2"], "names 'a' twice"),
         (["--group_margins=a:0.1,"], "African:0.1"),
         (["--group_margins="], "--group_margins is empty"),
+        (["--balance_power=0.5"], "no meaning without --balance=groups"),
+        (["--balance=groups", "--balance_power=2"], "--balance_power must be"),
         (["--group_margin_rate=0.5"], "no meaning without --group_margins=auto"),
         (["--group_margins=a:0.1", "--group_margin_max=0.5"], "no meaning without --group_margins=auto"),
         (["--group_margins=auto", "--group_margin_max=-1"], "--group_margin_max must be at least 0"),
@@ -144,15 +146,20 @@ def test_eight_steps_are_four_and_four(place) -> None:
 # ---- the means of the groups
 
 
-def test_means_are_kept_and_taken_off(place) -> None:
+@pytest.fixture(scope="module")
+def kept(place) -> Path:
+    """A run that keeps the means of its groups."""
     made = elem(place, "--group_means=True", "--model_save_dir=means", "--loss_name=arcmargin", "--onednn=False")
     assert made.status == 0, made.err
     [folder] = (place / "means").glob("elem-*")
-    best = folder / "best.safetensors"
-    means = saved_group_means(best)
+    return folder.resolve()
+
+
+def test_means_are_kept_and_taken_off(place, kept) -> None:
+    means = saved_group_means(kept / "best.safetensors")
     assert means is not None and means.names == ("African", "Asian", "Caucasian")
     with working_in(place):
-        flags = ["--data_dir=races", "--split=all", "--fars=0.1", f"--pretrained_model={folder}", "--precision=float32"]
+        flags = ["--data_dir=races", "--split=all", "--fars=0.1", f"--pretrained_model={kept}", "--precision=float32"]
         said = [run("eval", *flags, f"--group_means={on}", f"--output={on}.json") for on in (True, False)]
         assert [one.status for one in said] == [0, 0], said[0].err + said[1].err
         less, plain = (json.loads(Path(f"{on}.json").read_text()) for on in (True, False))
@@ -171,12 +178,11 @@ def test_means_are_kept_and_taken_off(place) -> None:
             assert point["threshold"] == pytest.approx(result.points[0].threshold, abs=1e-4), group
 
 
-def test_pairs_of_a_group_are_compared_less_its_mean(place) -> None:
-    [folder] = (place / "means").glob("elem-*")
-    means = saved_group_means(folder / "best.safetensors")
+def test_pairs_of_a_group_are_compared_less_its_mean(place, kept) -> None:
+    means = saved_group_means(kept / "best.safetensors")
     with working_in(place):
         a, b = sorted(map(str, Path("races/Asian").rglob("*.*")))[:2]
-        use = [f"--pretrained_model={folder}", "--precision=float32"]
+        use = [f"--pretrained_model={kept}", "--precision=float32"]
         one = run("infer", *use, "--pair", a, b, "--group=Asian")
         assert one.status == 0, one.err
         Path("one.csv").write_text(f"a,b,group\n{a},{b},Asian\n{a},{b},African\n")

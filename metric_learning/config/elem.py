@@ -72,6 +72,9 @@ class ElemOptions(TrainOptions):
         "groups: each picture is told from the classes of its own group only, as when pairs are verified",
         choices=NEGATIVES,
     )
+    balance_power: float = option(
+        0.0, "balance=groups: a group's share of a batch goes with its pictures to this power; 0: equal, 1: as they are"
+    )
     group_margins: str | None = option(
         None, "what each group's margin has on top, such as African:0.1,Asian:0.05; auto: moved by validation"
     )
@@ -104,6 +107,9 @@ class ElemOptions(TrainOptions):
     def _check_group_margins(self) -> None:
         check_range("--group_margin_rate", self.group_margin_rate, 0, 100)
         check_range("--group_margin_max", self.group_margin_max, 0, 1)
+        check_range("--balance_power", self.balance_power, 0, 1)
+        if "balance_power" in self.typed and self.balance == "none":
+            raise UserError("--balance_power has no meaning without --balance=groups.")
         for name in ("group_margin_rate", "group_margin_max"):
             if name in self.typed and not self.adapts_margins:
                 raise UserError(f"--{name} has no meaning without --group_margins=auto.")

@@ -6,10 +6,12 @@ As in samplers.py a batch is a function of (seed, step) alone, and it is the glo
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.data.samplers import ClassSampler, Indices, ShuffleSampler
 
+PATTERN = 1000  # slots after which the pattern of groups repeats
 GROUP_SEED = 2**32  # above any --seed, so that no group's stream is that of another group or of another seed
 
 
@@ -43,29 +45,59 @@ def groups_of_classes(labels: Indices, codes: Indices) -> Indices:
 
 
 class GroupShuffleSampler:
-    """Slot p of the endless stream of slots belongs to group p mod G; batch s is slots s B .. (s + 1) B.
+    """An endless stream of slots, each of one group, in a pattern that repeats; batch s is slots s B .. (s + 1) B.
 
-    So the shares of a batch differ by at most one picture, and where G does not divide B the odd places go round. Each
-    group fills its slots from shuffled passes over its own pictures: none comes twice in a pass, and a pass of a small
-    group is soon over. codes (N,) in 0..G-1, each of which occurs.
+    The share of a group with n pictures goes with n^power. power 0: equal, slot p is of group p mod G, so the shares of
+    a batch differ by at most one picture, and where G does not divide B the odd places go round. power 1: as the
+    pictures are. Else the shares hold over PATTERN slots, in which each group's are spread evenly. Each group fills its
+    slots from shuffled passes over its own pictures: none comes twice in a pass, and a pass of a small group is soon
+    over. codes (N,) in 0..G-1, each of which occurs.
     """
 
-    def __init__(self, codes: Indices, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, codes: Indices, batch_size: int, seed: int = 0, power: float = 0.0) -> None:
         check_range("--train_batch_size", batch_size, 1)
+        check_range("--balance_power", power, 0, 1)
         self.batch_size = batch_size
         self.members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
+        sizes = np.array([len(rows) for rows in self.members], np.float64)
+        self.shares = sizes**power / (sizes**power).sum()
+        self._pattern = _spread(self.shares, PATTERN if power else len(sizes))
+        self._counts = np.bincount(self._pattern)
+        self._before = _earlier(self._pattern)
         # A stream of single pictures: "batch" q of it is the group's q-th draw.
         self._streams = [
             ShuffleSampler(len(rows), 1, seed + GROUP_SEED * (code + 1)) for code, rows in enumerate(self.members)
         ]
 
     def batch(self, step: int) -> Indices:
-        """(B,) int64, the groups in turn."""
+        """(B,) int64, in the order of the pattern."""
         slots = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return np.array([self._picture(*divmod(slot, len(self.members))) for slot in slots], dtype=np.int64)
+        return np.array([self._picture(*divmod(slot, len(self._pattern))) for slot in slots], dtype=np.int64)
 
-    def _picture(self, draw: int, code: int) -> int:
+    def _picture(self, turn: int, place: int) -> int:
+        code = int(self._pattern[place])
+        draw = turn * int(self._counts[code]) + int(self._before[place])
         return int(self.members[code][self._streams[code].batch(draw)[0]])
+
+
+def _spread(shares: NDArray[np.float64], places: int) -> Indices:
+    """shares (G,) -> (places,) codes: as many of each as its share says (at least one), each code spread evenly."""
+    counts = np.maximum(np.floor(shares * places).astype(np.int64), 1)
+    short = places - counts.sum()
+    if short > 0:  # to the largest remainders
+        counts[np.argsort(-(shares * places - counts), kind="stable")[:short]] += 1
+    codes = np.repeat(np.arange(len(shares)), counts)
+    order = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+    return codes[np.lexsort((codes, order))]
+
+
+def _earlier(codes: Indices) -> Indices:
+    """(N,) codes -> how many of the same code stand before each."""
+    found = np.empty(len(codes), np.int64)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        found[rows] = np.arange(len(rows))
+    return found
 
 
 class GroupClassSampler:

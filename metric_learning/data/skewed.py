@@ -3,7 +3,7 @@
 python -m metric_learning.data.skewed --root=skewed_faces
 
 Training people in the proportions of a multi-race competition set (African 1,543, Asian 1,728, Caucasian 11,326, Indian
-1,923 identities, divided by 60); validation and test have as many people of each group. No picture shows anyone.
+1,923 identities, divided by 12); validation and test have as many people of each group. No picture shows anyone.
 """
 
 import csv
@@ -20,8 +20,8 @@ from metric_learning.data.faces.people import MOST
 from metric_learning.data.synthetic import GROUPS, write_demo_faces
 from metric_learning.files import atomic_write
 
-TRAIN = {"African": 26, "Asian": 29, "Caucasian": 190, "Indian": 32}
-APART = 0.6  # see write_skewed_faces
+TRAIN = {"African": 129, "Asian": 144, "Caucasian": 944, "Indian": 160}
+APART = 0.5  # see write_skewed_faces
 TABLE = "faces.csv"
 
 
@@ -29,8 +29,8 @@ def write_skewed_faces(
     root: str,
     train: Mapping[str, int] = TRAIN,
     val: int = 10,
-    test: int = 25,
-    pictures: int = 10,
+    test: int = 100,
+    pictures: int = 8,
     seed: int = 0,
     progress: bool = True,
     apart: float = APART,
@@ -90,8 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--val", type=int, default=10, help="people of each group for validation (default: %(default)s)"
     )
-    parser.add_argument("--test", type=int, default=25, help="people of each group for the test (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=10, help="pictures of each (default: %(default)s)")
+    parser.add_argument(
+        "--test", type=int, default=100, help="people of each group for the test (default: %(default)s)"
+    )
+    parser.add_argument("--pictures", type=int, default=8, help="pictures of each (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which people (default: %(default)s)")
     parser.add_argument(
         "--apart",

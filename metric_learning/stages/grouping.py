@@ -24,9 +24,15 @@ BALANCE = "--balance=groups"
 def balanced_pictures(config: ElemOptions, train: PictureSet) -> tuple[GroupShuffleSampler, str]:
     """The sampler of stage one, and what to say of it."""
     names, codes = group_codes(train.groups, BALANCE)
-    sampler = GroupShuffleSampler(codes, config.train_batch_size, config.seed)
+    sampler = GroupShuffleSampler(codes, config.train_batch_size, config.seed, config.balance_power)
     sizes = ", ".join(f"{name} {len(rows)}" for name, rows in zip(names, sampler.members, strict=True))
-    return sampler, f"{BALANCE}: equal shares of {len(names)} groups in every batch (training pictures: {sizes})."
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, sampler.shares, strict=True))
+    said = (
+        f"shares of the batches {shares}"
+        if config.balance_power
+        else f"equal shares of {len(names)} groups in every batch"
+    )
+    return sampler, f"{BALANCE}: {said} (training pictures: {sizes})."
 
 
 def balanced_classes(config: PairOptions, train: PictureSet) -> tuple[GroupClassSampler, str]:

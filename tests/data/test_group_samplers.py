@@ -49,6 +49,33 @@ def test_shares_are_equal_and_no_picture_comes_twice_in_a_pass(sizes: tuple[int,
             assert set(drawn[:size].tolist()) == set(np.flatnonzero(codes == group).tolist())
 
 
+@pytest.mark.parametrize("power", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_shares_go_with_a_power_of_the_pictures(power: float, batch: int) -> None:
+    sizes = (400, 25, 100)
+    codes = codes_of(*sizes)
+    sampler = GroupShuffleSampler(codes, batch, 3, power)
+    expected = np.array([size**power for size in sizes]) / sum(size**power for size in sizes)
+    np.testing.assert_allclose(sampler.shares, expected)
+    steps = -(-2000 // batch)
+    drawn = np.concatenate([sampler.batch(step) for step in range(steps)])[:2000]
+    found = np.bincount(codes[drawn], minlength=3)
+    np.testing.assert_allclose(found / 2000, expected, atol=1e-3)
+    for start in range(0, 1800, 90):  # spread evenly: any stretch has about its share
+        part = np.bincount(codes[drawn[start : start + 200]], minlength=3)
+        assert np.abs(part - 200 * expected).max() <= 2
+    for code, size in enumerate(sizes):  # every pass over a group shows each of its pictures once
+        mine = drawn[codes[drawn] == code]
+        for start in range(0, len(mine) - size + 1, size):
+            assert len(set(mine[start : start + size].tolist())) == size
+
+
+def test_a_group_of_hardly_any_pictures_has_a_place() -> None:
+    codes = codes_of(100000, 1)
+    sampler = GroupShuffleSampler(codes, 50, 0, 1.0)
+    assert codes[np.concatenate([sampler.batch(step) for step in range(20)])].sum() == 1
+
+
 def test_passes_differ_and_so_do_groups_and_seeds() -> None:
     codes = np.repeat([0, 1], 20)
     drawn = np.concatenate([GroupShuffleSampler(codes, 8, 5).batch(step) for step in range(10)])
@@ -62,6 +89,7 @@ LABELS = np.repeat(np.arange(20), 3).astype(np.int64)
 CLASS_CODES = LABELS % 2
 EITHER = {
     "pictures": lambda seed: GroupShuffleSampler(codes_of(3, 40, 7), 10, seed),
+    "pictures by power": lambda seed: GroupShuffleSampler(codes_of(3, 40, 7), 10, seed, 0.5),
     "classes": lambda seed: GroupClassSampler(LABELS, CLASS_CODES, ["a", "b"], 12, 2, seed),
 }
 

@@ -356,7 +356,7 @@ def test_groups_that_are_apart_vary_in_traits_of_their_own(group):
         for apart in (0.0, 0.5, 1.0)
     }
     for name, place in places.items():
-        own = place % 4 == GROUPS.index(group)
+        own = place % 4 == (GROUPS.index(group) + 1) % 4
         assert (spread[1.0][name] > spread[0.0][name]) if own else spread[1.0][name] == pytest.approx(0, abs=1e-9), name
         assert (spread[0.5][name] > spread[0.0][name]) == own, name
 

@@ -152,7 +152,7 @@ def draw_traits(seed: int, group: str, identity: int, apart: float = 0.0) -> Tra
     group's own: it varies by 1 + apart of its spread, the others by 1 - apart. At 0 all groups vary alike.
     """
     normal = stream(seed, group, identity, None).standard_normal(len(TRAITS)).tolist()
-    shifts, first = SHIFTS[group], GROUPS.index(group)
+    shifts, first = SHIFTS[group], GROUPS.index(group) + 1
     spread = [1 + apart if (place - first) % len(GROUPS) == 0 else 1 - apart for place in range(len(TRAITS))]
     return {
         name: min(max(s.mean + s.std * (z * wide + shifts.get(name, 0.0)), s.low), s.high)
