@@ -47,7 +47,7 @@ SAME = {
     "softmax": "torch linear layer and cross-entropy (PML has none without a norm)",
     "arcmargin": "ArcFaceLoss",
     "amsoftmax": "CosFaceLoss",
-    "sphereface": "SphereFaceLoss",
+    "sphereface": "SphereFaceLoss on normalised embeddings",
     "triplet": "TripletMarginLoss",
     "npairs": "NPairsLoss",
 }
@@ -126,6 +126,8 @@ def made_loss(config: TrainOptions, arrays: dict[str, np.ndarray], classes: int)
         margin = math.degrees(told["margin"]) if config.loss_name == "arcmargin" else told["margin"]
         made = CENTERED[config.loss_name](classes, weight.shape[1], margin=margin, scale=told["scale"])
         made.W.data = weight.T.clone()
+        if config.loss_name == "sphereface":  # PML's multiplies by the embedding's length as well, as the paper does
+            return lambda x, y: made(nn.functional.normalize(x), y), list(made.parameters())
         return made, list(made.parameters())
     assert isinstance(config, PairOptions)
     if config.loss_name == "triplet":
