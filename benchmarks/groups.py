@@ -6,10 +6,10 @@ python benchmarks/groups.py --out groups_out [--large Asian] [--methods baseline
 Draws a set of faces with the skew of a multi-race training set (metric_learning/data/skewed.py), trains train_elem.py
 by every method below with the same recipe, and measures by eval.py the TAR at FAR 1e-3 of each group on as many test
 people of each: each network as it is and less the groups' means, at each group's own threshold and at one for all. One
-JSON a run in <out>/large_<group>; a run that has its JSON is skipped, so a stopped sweep goes on. --faces takes another
-drawing (people) and --seeds other seeds: recipe and settings were chosen with --faces 1 --seeds 7, and never on what is
-reported. --update puts the tables into a page, between the marks `<!-- large <group> -->` and `<!-- end -->`. One
-thread a run; several processes may share one --out, each its --seeds.
+JSON a run in <out>/large_<group>_<faces>; a run that has its JSON is skipped, so a stopped sweep goes on. --faces takes
+another drawing (people) and --seeds other seeds: recipe and settings were chosen with --faces 1 --seeds 7, and never on
+what is reported. --update puts the tables into a page, between the marks `<!-- large <group> -->` and `<!-- end -->`.
+One thread a run; several processes may share one --out, each its --seeds.
 """
 
 import argparse
@@ -61,9 +61,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="one more flag for every run, to try a setting")
     parser.add_argument("--update", help="page to put the table into")
     options = parser.parse_args()
-    out = Path(options.out).resolve() / f"large_{options.large}"
+    out = Path(options.out).resolve() / f"large_{options.large}_{options.faces}"
     out.mkdir(parents=True, exist_ok=True)
-    data = write_skewed_faces(str(out / f"faces{options.faces}"), people(options.large), seed=options.faces)
+    data = write_skewed_faces(str(out / "faces"), people(options.large), seed=options.faces)
     small = ",".join(f"{group}:0.1" for group in TRAIN if group != options.large)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     methods = chosen(options.methods, tuple(METHODS))
