@@ -19,7 +19,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_path, one_line
 from metric_learning.metrics.cosine import unit_rows
-from metric_learning.metrics.group_means import GroupMeans, groups_of_rows
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.pairs import scores_of_pairs
 
 CHUNK = 2048  # pictures a chunk file: what an interrupted run may have to do again
@@ -58,7 +58,7 @@ def score_pairs(
     row = np.full(len(pictures), -1)
     row[kept] = np.arange(len(kept))
     if means is not None and groups is not None:
-        embeddings = means.taken_off(embeddings, groups_of_rows(len(embeddings), row[a], row[b], groups))
+        embeddings = means.taken_off_pairs(embeddings, row[a], row[b], groups)
     known = np.flatnonzero((row[a] >= 0) & (row[b] >= 0))
     cosines = np.full(len(a), np.nan, np.float32)
     cosines[known] = scores_of_pairs(embeddings, row[a[known]], row[b[known]])

@@ -1,8 +1,9 @@
 """Backbone + neck + the pictures that they take: all that inference needs, in one file that can't run code."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import paddle
@@ -14,6 +15,8 @@ from metric_learning.data.transforms import PictureSpec
 from metric_learning.files import Arrays, one_line, read_metadata, read_tensors, write_tensors
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -107,42 +110,29 @@ def save_embedder(
     write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about, **known})
 
 
-def save_calibration(path: str | Path, calibration: Calibration) -> None:
-    """Put what the cosines of these weights mean into their file, beside all that it holds."""
+def save_beside(path: str | Path, **known: Calibration | GroupMeans) -> None:
+    """Put a `calibration` (what the cosines of these weights mean) or `group_means` into their file."""
     arrays, metadata = read_tensors(path)
-    write_tensors(path, arrays, metadata | {"calibration": calibration.to_dict()})
-
-
-def save_group_means(path: str | Path, means: GroupMeans) -> None:
-    """Put the mean embedding of each group into the weights' file, beside all that it holds."""
-    arrays, metadata = read_tensors(path)
-    write_tensors(path, arrays, metadata | {"group_means": means.to_dict()})
-
-
-def saved_group_means(path: str | Path) -> GroupMeans | None:
-    """The mean embedding of each group, from a file of this toolkit; None where it holds none."""
-    if saved_spec(path) is None or (saved := read_metadata(path).get("group_means")) is None:
-        return None
-    try:
-        return GroupMeans.from_dict(saved)
-    except ValueError as error:
-        raise UserError(
-            f"The group means in {path} can't be used: {one_line(error)}. Was it edited? "
-            "Leave them out by --group_means=False."
-        ) from error
+    write_tensors(path, arrays, metadata | {name: value.to_dict() for name, value in known.items()})
 
 
 def saved_calibration(path: str | Path) -> Calibration | None:
     """What a file of this toolkit says its cosines mean; None where it says nothing, and for weights from elsewhere."""
-    if saved_spec(path) is None or (saved := read_metadata(path).get("calibration")) is None:
+    return _saved(path, "calibration", Calibration.from_dict, "Make a new one by eval.py --calibrate.")
+
+
+def saved_group_means(path: str | Path) -> GroupMeans | None:
+    """The mean embedding of each group, from a file of this toolkit; None where it holds none."""
+    return _saved(path, "group_means", GroupMeans.from_dict, "Leave it out by --group_means=False.")
+
+
+def _saved(path: str | Path, name: str, read: Callable[[Any], Kept], remedy: str) -> Kept | None:
+    if saved_spec(path) is None or (saved := read_metadata(path).get(name)) is None:
         return None
     try:
-        return Calibration.from_dict(saved)
+        return read(saved)
     except ValueError as error:
-        raise UserError(
-            f"The calibration in {path} can't be used: {one_line(error)}. Was it edited? "
-            "Make a new one by eval.py --calibrate."
-        ) from error
+        raise UserError(f"The {name} in {path} can't be used: {one_line(error)}. Was it edited? {remedy}") from error
 
 
 def saved_spec(path: str | Path) -> EmbedderSpec | None:

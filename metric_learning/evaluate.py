@@ -16,7 +16,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.metrics.cosine import Floats, Indices
 from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accuracy, ten_fold_accuracy
-from metric_learning.metrics.group_means import GroupMeans, groups_of_rows
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
@@ -108,7 +108,7 @@ def verify_pairs(
     a, b = row[pairs.a], row[pairs.b]
     if means is not None:
         names = np.array(pairs.group_names)[pairs.groups]
-        embeddings = means.taken_off(embeddings, groups_of_rows(len(embeddings), a, b, names))
+        embeddings = means.taken_off_pairs(embeddings, a, b, names)
     left = np.flatnonzero((a >= 0) & (b >= 0))
     if not len(left):
         raise UserError(f"None of the {len(a)} pairs has two pictures that can be read. Check --pairs and --data_dir.")

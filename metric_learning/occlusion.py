@@ -11,12 +11,12 @@ from paddle import Tensor, nn
 from metric_learning.backbones.base import Backbone
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.data.samplers import keyed_rng
+from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
 from metric_learning.losses.base import Loss
 
 Masks = NDArray[np.float32]
-Points = NDArray[np.float64]
 Boxes = NDArray[np.float64]
 OCCLUDE = 100  # what the generator is for, beside the purposes in data/samplers.py
 

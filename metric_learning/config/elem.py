@@ -91,6 +91,9 @@ class ElemOptions(TrainOptions):
             check_range("--class_dim", self.class_dim, 1, 10**8)
         if self.init_centers == "means" and self.loss_name == "softmax":
             raise UserError("--init_centers=means needs a loss of cosines; softmax has products. Take arcmargin.")
+        check_range("--balance_power", self.balance_power, 0, 1)
+        if "balance_power" in self.typed and self.balance == "none":
+            raise UserError("--balance_power has no meaning without --balance=groups.")
         self._check_margin()
         self._check_group_margins()
 
@@ -107,9 +110,6 @@ class ElemOptions(TrainOptions):
     def _check_group_margins(self) -> None:
         check_range("--group_margin_rate", self.group_margin_rate, 0, 100)
         check_range("--group_margin_max", self.group_margin_max, 0, 1)
-        check_range("--balance_power", self.balance_power, 0, 1)
-        if "balance_power" in self.typed and self.balance == "none":
-            raise UserError("--balance_power has no meaning without --balance=groups.")
         for name in ("group_margin_rate", "group_margin_max"):
             if name in self.typed and not self.adapts_margins:
                 raise UserError(f"--{name} has no meaning without --group_margins=auto.")

@@ -43,7 +43,7 @@ class AllCenters(Centers):
     def forward(self, labels: Tensor) -> Columns:
         return Columns(self.weight, self.bias, labels)
 
-    def point_at(self, directions: NDArray[np.float32]) -> None:
+    def point_at(self, directions: NDArray[np.floating]) -> None:
         """Turn each centre to its row of directions (C', D), C' <= C; a row of 0 and what is behind stay as they are.
 
         A centre keeps its length, so that the steps of the optimizer turn it as far as one that starts at random. To
@@ -55,15 +55,3 @@ class AllCenters(Centers):
         own = np.linalg.norm(weight[rows], axis=1)
         weight[rows] = directions[rows] * (own / lengths[rows])[:, None]
         self.weight.set_value(weight)
-
-
-def mean_directions(embeddings: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """embeddings (N, D) and labels (N,) in 0..count-1 -> (count, D): the sum of each class's normalised embeddings.
-
-    A class without pictures has a row of 0. Sums are taken in float64.
-    """
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.where(lengths == 0, 1, lengths)
-    sums = np.zeros((count, embeddings.shape[1]))
-    np.add.at(sums, labels, unit)
-    return sums.astype(np.float32)

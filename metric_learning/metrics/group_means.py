@@ -50,6 +50,16 @@ class GroupMeans:
         moved: NDArray[np.float32] = np.where(there, units - table[np.asarray(rows, np.int64)], 0).astype(np.float32)
         return moved
 
+    def taken_off_pairs(self, embeddings: Floats, a: Indices, b: Indices, groups: NDArray[np.str_]) -> Floats:
+        """The same for rows that are compared: a, b (P,) the rows of P pairs, -1 for none; groups (P,) the pairs' own.
+
+        A row in several pairs has the group of the first, a row in none the mean over the groups.
+        """
+        found = np.full(len(embeddings) + 1, "", groups.dtype)
+        rows = np.stack([a, b], axis=1).ravel()
+        found[rows[::-1]] = groups.repeat(2)[::-1]  # the first pair last, so that it stays; -1 is behind the last row
+        return self.taken_off(embeddings, found[:-1])
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON; from_dict() gives the same bits."""
         return {name: [float(value) for value in mean] for name, mean in zip(self.names, self.means, strict=True)}
@@ -71,21 +81,21 @@ def group_means(embeddings: Floats, labels: NDArray[np.int64], groups: Sequence[
     Embeddings are normalised, averaged over the pictures of each person, then over the persons of the group: a person
     with many pictures counts once. Sums are in float64. Raises ValueError where there are no pictures.
     """
-    units = unit_rows(embeddings).astype(np.float64)
     names = np.array([str(group) for group in groups])
     found = []
     for name in (known := sorted(set(names.tolist()))):
         here = np.flatnonzero(names == name)
         people, codes = np.unique(labels[here], return_inverse=True)
-        sums = np.zeros((len(people), units.shape[1]))
-        np.add.at(sums, codes.ravel(), units[here])
+        sums = class_sums(embeddings[here], codes.ravel(), len(people))
         found.append((sums / np.bincount(codes.ravel())[:, None]).mean(axis=0))
     return GroupMeans(tuple(known), np.array(found, np.float32))
 
 
-def groups_of_rows(count: int, a: Indices, b: Indices, names: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The group of each of `count` rows, from pairs (a, b) (P,) of rows, -1 for none: its first pair's, '' in none."""
-    found = np.full(count + 1, "", names.dtype)
-    rows = np.stack([a, b], axis=1).ravel()
-    found[rows[::-1]] = names.repeat(2)[::-1]  # of several pairs the first counts; -1 is the place behind the last row
-    return found[:count]
+def class_sums(embeddings: Floats, labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """embeddings (N, D), labels (N,) in 0..count-1 -> (count, D) float64, sums of normalised embeddings.
+
+    A class without pictures has a row of 0.
+    """
+    sums = np.zeros((count, embeddings.shape[1]))
+    np.add.at(sums, labels, unit_rows(embeddings))
+    return sums

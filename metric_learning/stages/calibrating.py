@@ -11,7 +11,7 @@ from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import PictureSpec
-from metric_learning.embedder import Embedder, save_calibration, save_embedder, saved_calibration, saved_spec
+from metric_learning.embedder import Embedder, save_beside, save_embedder, saved_calibration, saved_spec
 from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set
 from metric_learning.extract import Reader
@@ -79,7 +79,7 @@ def calibrate_run(
     fitted = fitted.with_notes(**notes(said, data, reader, run.best, FAR, means is not None))
     before = saved_calibration(run.best)
     if before is None or before.with_notes(date=fitted.fitted["date"]) != fitted:
-        save_calibration(run.best, fitted)
+        save_beside(run.best, calibration=fitted)
     return told(fitted)
 
 

@@ -8,7 +8,7 @@ from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler, GroupShuffleSampler, group_codes, groups_of_classes
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
-from metric_learning.embedder import save_group_means, saved_group_means
+from metric_learning.embedder import save_beside, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.evaluate import Embedded, embed_set, rejected_by_group
 from metric_learning.extract import Reader
@@ -83,7 +83,7 @@ def keep_means(run: Run, predictor: Predictor, train: PictureSet, reader: Reader
     means = group_means(found.embeddings, found.labels, found.groups)
     before = saved_group_means(run.best)
     if before is None or before.to_dict() != means.to_dict():  # so that a resumed run changes no file
-        save_group_means(run.best, means)
+        save_beside(run.best, group_means=means)
     return means
 
 

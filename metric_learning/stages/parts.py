@@ -15,11 +15,12 @@ from metric_learning.data.landmarks import ALIGNED, aligned_points, listed_point
 from metric_learning.data.loader import Batch
 from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampler, ShuffleSampler, TripletSampler
 from metric_learning.data.sources import PictureSet
+from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.losses.base import Loss
-from metric_learning.occlusion import OccludedForward, Occlusion, Points
+from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.stages import grouping, setup
 
 Forward = Callable[[Batch], Tensor]

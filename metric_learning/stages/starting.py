@@ -15,8 +15,9 @@ from metric_learning.evaluate import embed_set
 from metric_learning.extract import Reader
 from metric_learning.losses import ElementLoss
 from metric_learning.losses.base import Loss
-from metric_learning.losses.centers import AllCenters, mean_directions
+from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.group_margins import GroupMarginLoss
+from metric_learning.metrics.group_means import class_sums
 from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 
@@ -104,5 +105,5 @@ def centers_at_means(config: TrainOptions, embedder: Embedder, loss: Loss, train
     shape = embedder.spec.picture.shape
     reader = Reader(embedder.spec.picture, config.test_batch_size, config.num_workers)
     found = embed_set(Predictor(embedder, shape, config.precision), train, reader, bad)
-    element.centers.point_at(mean_directions(found.embeddings, found.labels, len(train.classes)))
+    element.centers.point_at(class_sums(found.embeddings, found.labels, len(train.classes)))
     return f"Class centres: the means of {len(found.paths)} embeddings."

@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from metric_learning.losses.centers import AllCenters, mean_directions
+from metric_learning.losses.centers import AllCenters
+from metric_learning.metrics.group_means import class_sums
 
 
 def drawn(count: int = 20, classes: int = 5):
@@ -16,14 +17,14 @@ def drawn(count: int = 20, classes: int = 5):
 
 def test_directions_are_sums_of_unit_embeddings():
     x, labels = drawn()
-    found = mean_directions(x, labels, 6)
+    found = class_sums(x, labels, 6)
     for label in range(6):
         rows = [x[i] / np.sqrt((x[i].astype(np.float64) ** 2).sum()) for i in np.flatnonzero(labels == label)]
         np.testing.assert_allclose(found[label], np.sum(rows, axis=0) if rows else np.zeros(7), atol=1e-5)
 
 
 def test_an_embedding_of_zero_says_nothing():
-    assert not mean_directions(np.zeros((2, 3), np.float32), np.array([0, 1]), 2).any()
+    assert not class_sums(np.zeros((2, 3), np.float32), np.array([0, 1]), 2).any()
 
 
 def test_centres_turn_and_keep_their_length():
@@ -31,7 +32,7 @@ def test_centres_turn_and_keep_their_length():
     centers = AllCenters(6, 7)
     before = centers.weight.numpy().copy()
     x, labels = drawn()
-    directions = mean_directions(x, labels, 5)
+    directions = class_sums(x, labels, 5)
     directions[3] = 0
     centers.point_at(directions)
     after = centers.weight.numpy()
