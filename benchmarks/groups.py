@@ -45,7 +45,6 @@ METHODS: dict[str, list[str]] = {
     "balanced by root": ["--balance=groups", "--balance_power=0.5"],
     "fixed margins": ["--group_margins={small}"],  # {small}: 0.1 for every group but the large one
     "auto margins": ["--group_margins=auto"],
-    "own negatives": ["--negatives=groups"],
 }
 MEANS = {"": False, ", less means": True}  # what a row's name has behind it: --group_means of eval.py
 Runs = dict[str, list[dict[str, Any]]]

@@ -199,12 +199,8 @@ def test_pairs_of_a_group_are_compared_less_its_mean(place, kept) -> None:
         assert run("infer", *use, "--query", a, "--output=x.npz").status == 0
 
 
-def test_means_and_own_negatives_need_groups(place) -> None:
+def test_means_need_groups(place) -> None:
     refused(elem(place, "--group_means=True", data="folders"), "--group_means needs a group", "this data has none")
-    refused(elem(place, "--negatives=groups", data="folders"), "--negatives=groups needs a group")
-    said = elem(place, "--negatives=groups", "--model_save_dir=own", "--loss_name=arcmargin", "--class_dim=30")
-    assert said.status == 0, said.err
-    assert "each picture against the classes of its own group (African " in said.out
 
 
 # ---- the level

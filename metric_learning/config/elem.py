@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
-from metric_learning.config.names import CENTER_STARTS, ELEMENT_LOSSES, NEGATIVES
+from metric_learning.config.names import CENTER_STARTS, ELEMENT_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
 from metric_learning.config.values import group_margins_of
 
@@ -67,11 +67,6 @@ class ElemOptions(TrainOptions):
     focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
     dropout: float = option(0.0, "share of the embedding's entries dropped before the class centres, in training")
 
-    negatives: str = option(
-        "all",
-        "groups: each picture is told from the classes of its own group only, as when pairs are verified",
-        choices=NEGATIVES,
-    )
     balance_power: float = option(
         0.0, "balance=groups: a group's share of a batch goes with its pictures to this power; 0: equal, 1: as they are"
     )

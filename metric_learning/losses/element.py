@@ -1,8 +1,6 @@
 """Element-wise loss: one sample at a time against class centres."""
 
-import numpy as np
 import paddle
-from numpy.typing import NDArray
 from paddle import Tensor
 
 from metric_learning.checks import UserError, check_range
@@ -14,7 +12,6 @@ from metric_learning.ops import l2_normalize, norms_of, softmax_entropy
 # Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
 SMALLEST_MISS = 1e-12
 LARGEST_DROPOUT = 0.99
-OUT = -1e9  # a logit that takes no part: its share of the softmax is 0 to the bit
 
 
 class ElementLoss(Loss):
@@ -27,7 +24,6 @@ class ElementLoss(Loss):
     A margin's penalty (MagFace) is added to each sample, and the focal factor does not touch it. dropout, in training
     mode: that share of each embedding's entries is 0 for the centres, the rest scaled up; the length that a margin may
     read is that of the embedding itself.
-    keep_to_groups: each sample competes with the classes of its own group only.
     From the cosine on everything is float32, whatever the AMP level. A label outside 0..C-1 is a UserError.
 
     figures: accuracy (share whose nearest class, before the margin, is the true one), target_probability (mean, after
@@ -42,18 +38,6 @@ class ElementLoss(Loss):
         self.margin = margin
         self.focal_gamma = focal_gamma
         self.dropout = dropout
-        self._group_of_class: Tensor | None = None
-
-    def keep_to_groups(self, group_of_class: NDArray[np.int64]) -> None:
-        """From now on the softmax of a sample goes over the classes of its class's group.
-
-        group_of_class (C,): the group of each class, as any code. Two pictures that are compared within a group are
-        never told apart by what the group looks like, so nothing is to be learnt from that. The rule is our own. Raises
-        UserError where C is not the number of classes.
-        """
-        if group_of_class.shape != (self.centers.num_classes,):
-            raise UserError(f"There are {self.centers.num_classes} classes and groups of {len(group_of_class)}.")
-        self._group_of_class = paddle.to_tensor(group_of_class.astype(np.int64))
 
     def forward(self, embeddings: Tensor, labels: Tensor, extra: Tensor | None = None) -> Tensor:
         return self.each(embeddings, labels, extra).mean()
@@ -68,11 +52,6 @@ class ElementLoss(Loss):
             norms = norms_of(x)
             cosine = self._cosine(self._dropped(x), columns)
             logits = self.margin(cosine, columns.target, norms, extra)
-            if self._group_of_class is not None:
-                own = paddle.gather(self._group_of_class, labels).unsqueeze(1) == self._group_of_class
-                logits, cosine = (
-                    paddle.where(own, entries, paddle.full_like(entries, OUT)) for entries in (logits, cosine)
-                )
             entropy = softmax_entropy(logits, target_column(logits, columns.target))
             self._measure(cosine.detach(), columns.target, norms.detach(), entropy.detach())
             return focal(entropy, self.focal_gamma) + self.margin.penalty(norms)

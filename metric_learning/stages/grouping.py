@@ -1,7 +1,5 @@
 """Group-aware training: balanced batches, margins by group, and how they follow the validation classes."""
 
-import numpy as np
-
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
@@ -42,18 +40,6 @@ def balanced_classes(config: PairOptions, train: PictureSet) -> tuple[GroupClass
     k = config.samples_each_class
     sampler = GroupClassSampler(train.labels, of_class[train.labels], names, config.train_batch_size, k, config.seed)
     return sampler, f"{BALANCE}: {config.train_batch_size // k // len(names)} classes of each of {', '.join(names)}."
-
-
-def keep_to_groups(config: ElemOptions, loss: ElementLoss, train: PictureSet) -> list[str]:
-    """Each picture against the classes of its own group, where that is asked for, and what to say of it."""
-    if config.negatives == "all":
-        return []
-    names, codes = group_codes(train.groups, "--negatives=groups")
-    of_class = np.full(loss.centers.num_classes, -1)
-    of_class[: len(train.classes)] = groups_of_classes(train.labels, codes)
-    loss.keep_to_groups(of_class)
-    sizes = ", ".join(f"{name} {(of_class == code).sum()}" for code, name in enumerate(names))
-    return [f"--negatives=groups: each picture against the classes of its own group ({sizes})."]
 
 
 def with_group_margins(config: ElemOptions, loss: ElementLoss, train: PictureSet) -> tuple[Loss, list[str]]:

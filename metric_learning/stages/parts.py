@@ -64,7 +64,6 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
             f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
             "each comes more than once in a batch, augmented anew."
         )
-    notes += grouping.keep_to_groups(config, loss, train)
     by_group, said = grouping.with_group_margins(config, loss, train)
     notes += said
     if config.balance == "groups":
