@@ -3,6 +3,7 @@
 output/elem-arcmargin-20260131-120000/
   config.json classes.json log.txt results.json visualdl/
   checkpoints/step-00000100.safetensors   everything that a resumed run needs
+  checkpoints/part-00000100-1-of-2.safetensors  of several processes, what the others hold of the class centres
   checkpoints/latest.safetensors          the newest of them
   best.safetensors                        the embedder alone, at its best on the validation classes
 """
@@ -11,17 +12,30 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 from paddle import nn
 
+from metric_learning import dist
+from metric_learning.average import Average
 from metric_learning.checks import UserError
 from metric_learning.embedder import arrays_of, check_finite, put_arrays
-from metric_learning.files import atomic_path, read_json, read_tensors, write_json, write_tensors
+from metric_learning.files import (
+    Arrays,
+    atomic_path,
+    read_json,
+    read_metadata,
+    read_rows,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+from metric_learning.losses.centers import divided_names
+from metric_learning.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Run:
         return read_json(path) if path.exists() else {}
 
     def steps(self) -> list[Path]:
+        """The checkpoints, oldest first."""
         return sorted((self.folder / "checkpoints").glob("step-*.safetensors"))
 
 
@@ -131,38 +146,83 @@ class State:
 
     embedder: nn.Layer
     loss: nn.Layer
-    optimizer: paddle.optimizer.Optimizer
+    optimizer: Optimizer
     step: int = 0
     best: list[float] = field(default_factory=list)  # the score of the best weights so far; empty: none yet
+    average: Average | None = None  # of the embedder's weights, where that is what is kept
+
+    def update(self) -> None:
+        """One step further, by the gradients that are there."""
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[None]:
+        """Inside, the embedder has the weights that are evaluated and kept, the same on all processes."""
+        dist.mean_statistics(self.embedder)
+        with self.average.in_place() if self.average is not None else contextlib.nullcontext():
+            yield
 
     def save(self, run: Run, keep: int) -> None:
-        """Write the checkpoint of this step, point `latest` at it, remove the oldest beyond `keep` (0: keep all)."""
-        arrays = {f"embedder.{name}": value for name, value in arrays_of(self.embedder).items()}
-        arrays |= {f"loss.{name}": value for name, value in arrays_of(self.loss).items()}
-        arrays |= {f"optimizer.{name}": value for name, value in _optimizer_arrays(self.optimizer).items()}
+        """Write the checkpoint of this step, point `latest` at it, remove the oldest beyond `keep` (0: keep all).
+
+        Every process writes the rows of the class centres that it holds, all but the first into a file of its own. The
+        first writes the rest too, and comes last: a checkpoint is whole once its `step-` file is there.
+        """
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
+        dist.mean_statistics(self.embedder)
+        arrays, divided = self._arrays()
         check_finite(arrays, path)
-        metadata = {"embedder": self.embedder.spec.to_dict(), "state": {"step": self.step, "best": self.best}}
-        write_tensors(path, arrays, metadata)
-        with atomic_path(run.latest) as temporary:
-            _link(path, temporary)
-        for old in run.steps()[:-keep] if keep else []:
-            old.unlink(missing_ok=True)
-        for part in path.parent.glob(".*.part"):  # left by a process that was killed while it wrote
-            part.unlink(missing_ok=True)
+        if not dist.is_first():
+            own = {name: arrays[name] for name in divided}
+            write_tensors(part_of(path, dist.rank(), dist.size()), own, {"state": {"step": self.step}})
+        dist.barrier()
+        if dist.is_first():
+            state = {"step": self.step, "best": self.best, "processes": dist.size(), "divided": divided}
+            state |= {"scale": [self.optimizer.scale, self.optimizer.good_steps]}
+            state |= {"averaged": self.average.updates} if self.average is not None else {}
+            write_tensors(path, arrays, {"embedder": self.embedder.spec.to_dict(), "state": state})
+            with atomic_path(run.latest) as temporary:
+                _link(path, temporary)
+            _tidy(run, keep)
+        dist.barrier()
+
+    def _arrays(self) -> tuple[Arrays, list[str]]:
+        """All that is saved, by name; and the names of what is divided among the processes."""
+        optimizer = self.optimizer.arrays()
+        divided = [f"loss.{name}" for name in divided_names(self.loss)]
+        divided += [f"optimizer.{name}" for name, value in optimizer.items() if self.optimizer.is_divided(name, value)]
+        parts = {"embedder": arrays_of(self.embedder), "loss": arrays_of(self.loss), "optimizer": optimizer}
+        parts |= {"average": self.average.arrays()} if self.average is not None else {}
+        return {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}, sorted(divided)
 
     def restore(self, path: Path) -> None:
-        """Take everything from a checkpoint of the same config."""
-        arrays, metadata = read_tensors(path)
-        saved = metadata.get("state")
+        """Take everything from a checkpoint of the same config, made by any number of processes."""
+        saved = read_metadata(path).get("state")
         if not (isinstance(saved, dict) and {"step", "best"} <= saved.keys()):
             raise UserError(
                 f"{path} holds weights but no training state. Give it as --pretrained_model, or name a checkpoint."
             )
+        step, processes, divided = int(saved["step"]), int(saved.get("processes", 1)), saved.get("divided", [])
+        arrays, _ = read_tensors(path, but=divided)
+        whole = path.with_name(f"step-{step:08d}.safetensors")
+        files = [path, *(part_of(whole, rank, processes) for rank in range(1, processes))]
+        arrays |= {name: read_rows(files, name, dist.share) for name in divided}
         put_arrays(self.embedder, _below(arrays, "embedder."), str(path))
         put_arrays(self.loss, _below(arrays, "loss."), str(path))
-        _restore_optimizer(self.optimizer, _below(arrays, "optimizer."))
-        self.step, self.best = int(saved["step"]), [float(score) for score in saved["best"]]
+        self.optimizer.restore(_below(arrays, "optimizer."))
+        if "scale" in saved:
+            self.optimizer.scale, self.optimizer.good_steps = float(saved["scale"][0]), int(saved["scale"][1])
+        if self.average is not None:
+            self.average.restore(_below(arrays, "average."), int(saved["averaged"]), str(path))
+        self.step, self.best = step, [float(score) for score in saved["best"]]
+
+
+def part_of(path: Path, rank: int, processes: int) -> Path:
+    """Where process `rank` (1 or more) of so many keeps its share of the checkpoint at `path`."""
+    return path.with_name(f"{path.stem.replace('step-', 'part-')}-{rank}-of-{processes}{path.suffix}")
 
 
 def checkpoint_to_resume(path: str) -> tuple[Run, Path | None]:
@@ -190,24 +250,18 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _optimizer_arrays(optimizer: paddle.optimizer.Optimizer) -> dict[str, np.ndarray]:
-    """The optimizer's state by the parameter's place in its list: Paddle's own keys count every layer ever made."""
-    arrays = {}
-    state = optimizer.state_dict()
-    for place, parameter in enumerate(optimizer._parameter_list):
-        prefix = f"{parameter.name}_"
-        for key, value in state.items():
-            if key.startswith(prefix) and hasattr(value, "numpy"):
-                arrays[f"{place}.{key.removeprefix(prefix)}"] = np.asarray(value.numpy())
-    return arrays
+def _tidy(run: Run, keep: int) -> None:
+    """Remove checkpoints beyond the newest `keep` (0: none), parts of none that is there, and what a kill left."""
+    for old in run.steps()[:-keep] if keep else []:
+        old.unlink(missing_ok=True)
+    wanted = {part for path in run.steps() for part in _parts(path)}
+    folder = run.folder / "checkpoints"
+    for rest in (*folder.glob(".*.part"), *(part for part in folder.glob("part-*") if part not in wanted)):
+        rest.unlink(missing_ok=True)
 
 
-def _restore_optimizer(optimizer: paddle.optimizer.Optimizer, arrays: dict[str, np.ndarray]) -> None:
-    state: dict[str, Any] = {}
-    for name, value in arrays.items():
-        place, _, kind = name.partition(".")
-        if int(place) >= len(optimizer._parameter_list):
-            raise UserError(f"The checkpoint's optimizer has other parameters than this run's ({name}).")
-        state[f"{optimizer._parameter_list[int(place)].name}_{kind}"] = paddle.to_tensor(value)
-    if state:
-        optimizer.set_state_dict(state)
+def _parts(path: Path) -> list[Path]:
+    """The files of the other processes that belong to a checkpoint."""
+    saved = read_metadata(path).get("state")
+    processes = int(saved.get("processes", 1)) if isinstance(saved, dict) else 1
+    return [part_of(path, rank, processes) for rank in range(1, processes)]

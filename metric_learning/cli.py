@@ -22,7 +22,8 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     """Parse, set the machine up, import Paddle, run the stage named like the command.
 
-    The exit status: 0; 2 for what the user can mend; 130 after Ctrl-C; 141 where nobody reads the output any more.
+    The exit status: 0; 1 where another process of the launcher has stopped; 2 for what the user can mend; 130 after
+    Ctrl-C; 141 where nobody reads the output any more.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
@@ -42,6 +43,11 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
         return 141  # what a shell says of a program that wrote to a closed pipe
+    except RuntimeError as error:
+        if not _of_connection(error):
+            raise
+        print(f"{kind.command}.py: the connection to the other processes is lost; one has stopped.", file=sys.stderr)
+        return 1
     except OSError as error:  # the disk or the terminal failed where no one was prepared for it
         return _refuse(kind, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     return 0
@@ -61,6 +67,11 @@ def _machine(config: Options) -> tuple[int, bool]:
             }
             break
     return max(int(told["threads"]), 0), bool(told["onednn"])
+
+
+def _of_connection(error: RuntimeError) -> bool:
+    """Whether Gloo or NCCL says that another process of the launcher does not answer."""
+    return bool(os.environ.get("PADDLE_TRAINERS_NUM")) and any(name in str(error).lower() for name in ("gloo", "nccl"))
 
 
 def _refuse(kind: type[Options], message: str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures, test_batches
 from metric_learning.data.pictures import Source
@@ -30,21 +31,26 @@ def embed(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """paths (N) -> (indices of those that could be read (M,), embeddings (M, D) float32, not normalised).
 
+    Several processes embed a part each, and every one has all embeddings in the end.
     A picture may also be given as its encoded bytes, with a name.
     With flip_test the embedding is that of the picture plus that of its mirror image.
     """
-    kept, rows = [], []
-    batches = test_batches(paths, reader.spec, reader.batch_size, reader.workers, bad)
-    with tqdm(
-        total=len(paths), unit="picture", desc="Embedding", disable=True if reader.quiet else None, leave=False
-    ) as bar:
+    kept, rows = [np.empty(0, np.int64)], []
+    start, stop = dist.share(len(paths))
+    batches = test_batches(paths[start:stop], reader.spec, reader.batch_size, reader.workers, bad)
+    hidden = True if reader.quiet or not dist.is_first() else None
+    with tqdm(total=stop - start, unit="picture", desc="Embedding", disable=hidden, leave=False) as bar:
         for indices, images in batches:
             embeddings = predictor(images)
             if reader.flip_test:
                 embeddings = embeddings + predictor(np.ascontiguousarray(images[..., ::-1]))
-            kept.append(indices)
+            kept.append(indices + start)
             rows.append(embeddings)
             bar.update(len(indices))
-    if not rows:
+    parts = dist.objects((np.concatenate(kept), np.concatenate(rows) if rows else None, bad.reasons()))
+    for _, _, reasons in parts:
+        bad.take(reasons)
+    found = [part for _, part, _ in parts if part is not None]
+    if not found:
         raise UserError("None of the pictures can be read, so there is nothing to measure. Check --data_dir.")
-    return np.concatenate(kept), np.concatenate(rows)
+    return np.concatenate([indices for indices, _, _ in parts]), np.concatenate(found)

@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,24 +71,49 @@ def write_tensors(path: str | Path, arrays: Arrays, metadata: dict[str, Any]) ->
     atomic_write(path, save(contiguous, {key: json.dumps(value) for key, value in metadata.items()}))
 
 
-def read_tensors(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays and the metadata of a safetensors file; metadata that others wrote as plain text stays text."""
+def read_tensors(path: str | Path, but: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays, all `but` some, and the metadata of a safetensors file; metadata that is plain text stays text."""
+    left_out = set(but)
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118 - no dict
+        raw = file.metadata() or {}
+    return arrays, {key: _json_or_text(text) for key, text in raw.items()}
+
+
+def read_rows(paths: Sequence[str | Path], name: str, share: Callable[[int], tuple[int, int]]) -> np.ndarray:
+    """Some rows of an array whose rows lie in several safetensors files, in their order; nothing else is read.
+
+    share: the number of rows in all -> (first, last), the rows wanted.
+    """
+    counts = []
+    for path in paths:
+        with _opened(path) as file:
+            counts.append(file.get_slice(name).get_shape()[0])
+    first, last = share(sum(counts))
+    found, begin = [], 0
+    for path, count in zip(paths, counts, strict=True):
+        low, high = max(first - begin, 0), min(last - begin, count)
+        if low < high:
+            with _opened(path) as file:
+                found.append(file.get_slice(name)[low:high])
+        begin += count
+    return np.concatenate(found) if len(found) > 1 else found[0]
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """A safetensors file, opened for reading; a UserError where it can't be read."""
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            raw = file.metadata() or {}
+            yield file
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
-    return arrays, {key: _json_or_text(text) for key, text in raw.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Only the metadata of a safetensors file: no tensor is read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            raw = file.metadata() or {}
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
+    with _opened(path) as file:
+        raw = file.metadata() or {}
     return {key: _json_or_text(text) for key, text in raw.items()}
 
 

@@ -57,3 +57,24 @@ class RunLog:
         for file in (self._writer, self._file):
             with contextlib.suppress(OSError):
                 file.close()
+
+
+class NoLog(RunLog):
+    """Says and writes nothing: what every process but the first has."""
+
+    def __init__(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def record(self, lines: Iterable[str]) -> None:
+        pass
+
+    def scalars(self, tag: str, values: dict[str, float], step: int) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass

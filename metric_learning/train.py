@@ -1,4 +1,4 @@
-"""The only training loop. It is given step_loss(batch) and evaluate(), and knows no loss and no model by name."""
+"""The only training loop. It is given learn(batch) and evaluate(), and knows no loss and no model by name."""
 
 import math
 import os
@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-import paddle
-from paddle import Tensor
 from tqdm import tqdm
 
+from metric_learning import dist
 from metric_learning.checkpoint import Run, State
 from metric_learning.checks import UserError
 from metric_learning.data.loader import Batch
@@ -34,7 +33,6 @@ class Plan:
     test: int
     save: int
     keep: int
-    seed: int
 
 
 def fit(
@@ -43,13 +41,14 @@ def fit(
     log: RunLog,
     plan: Plan,
     batches: Iterator[Batch],
-    step_loss: Callable[[Batch], Tensor],
+    learn: Callable[[Batch], float],
     figures: Callable[[], dict[str, float]],
     rate: Schedule,
     evaluate: Callable[[], Scores] | None,
 ) -> None:
     """Go on from state.step to plan.total. Best weights are kept by the first score, then the next, of `evaluate`.
 
+    learn(batch) gives the loss, and leaves the gradients where the optimizer finds them.
     Checkpoints are written every plan.save steps, at the end, and when the run is interrupted (KeyboardInterrupt).
     A loss or weight that is not finite is a UserError that names the batch; the checkpoints before it stay.
     """
@@ -58,51 +57,49 @@ def fit(
         _judge(state, run, log, evaluate)
     with interrupts() as interrupted, meter.bar(state.step) as bar:
         for batch in _timed(batches, meter):
-            value = _step(state, batch, step_loss, rate, plan.seed)
+            value = _step(state, batch, learn, rate)
             bar.update()
-            meter.add(state.step, len(batch.labels), value, rate(state.step - 1), figures, bar)
+            meter.add(state.step, len(batch.labels) * dist.size(), value, rate(state.step - 1), figures, bar)
             last = state.step == plan.total
             if state.step % plan.test == 0 or last:
                 _judge(state, run, log, evaluate)
-            stop = interrupted()  # asked once: what is said to be saved is saved, whenever the signal comes
+            # Asked once: what is said to be saved is saved, whenever the signal comes, and to whichever process.
+            stop = dist.any_of(interrupted())
             if state.step % plan.save == 0 or last or stop:
                 state.save(run, plan.keep)
             if stop:
                 raise KeyboardInterrupt(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
 
 
-def _step(state: State, batch: Batch, step_loss: Callable[[Batch], Tensor], rate: Schedule, seed: int) -> float:
-    """One update; what is random in it depends on (seed, step) alone. The loss as a number."""
-    paddle.seed((seed * 1_000_003 + state.step) % 2**31)
+def _step(state: State, batch: Batch, learn: Callable[[Batch], float], rate: Schedule) -> float:
+    """One update; the loss before it."""
     state.optimizer.set_lr(rate(state.step))
-    loss = step_loss(batch)
-    value = float(loss.item())
+    value = learn(batch)
     if not math.isfinite(value):
         raise UserError(
             f"The loss is {value} at step {state.step}; earlier checkpoints are kept. Lower --lr or set --clip_norm. "
             f"Pictures of the batch: {', '.join(batch.paths[:4])}{', ...' if len(batch.paths) > 4 else ''}."
         )
-    loss.backward()
-    state.optimizer.step()
-    state.optimizer.clear_grad()
-    state.step += 1
+    state.update()
     return value
 
 
 def _judge(state: State, run: Run, log: RunLog, evaluate: Callable[[], Scores] | None) -> None:
     """Score the weights as they are now, and keep them if they are the best so far (without a judge: the newest)."""
     about: dict[str, object] = {"step": state.step}
-    if evaluate is not None:
-        scores = evaluate()
-        log.scalars("val", scores, state.step)
-        better = not state.best or list(scores.values()) > state.best
-        said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
-        log.say(f"step {state.step}: {said}{' (best so far)' if better else ''}")
-        if not better:
-            return
-        state.best = list(scores.values())
-        about["val"] = scores
-    save_embedder(run.best, state.embedder, about)
+    with state.judged():
+        if evaluate is not None:
+            scores = evaluate()
+            log.scalars("val", scores, state.step)
+            better = not state.best or list(scores.values()) > state.best
+            said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
+            log.say(f"step {state.step}: {said}{' (best so far)' if better else ''}")
+            if not better:
+                return
+            state.best = list(scores.values())
+            about["val"] = scores
+        if dist.is_first():
+            save_embedder(run.best, state.embedder, about)
 
 
 class Meter:
@@ -119,7 +116,7 @@ class Meter:
 
     def bar(self, start: int) -> "tqdm[None]":
         """A progress bar with rate and time left; none where nobody watches."""
-        hidden = not sys.stderr.isatty()
+        hidden = not (sys.stderr.isatty() and dist.is_first())
         return tqdm(total=self.plan.total, initial=start, unit="step", desc="Training", disable=hidden, leave=False)
 
     def add(

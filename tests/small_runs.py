@@ -18,7 +18,9 @@ from metric_learning.data.transforms import PictureSpec, TrainTransform
 from metric_learning.embedder import Embedder, EmbedderSpec
 from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
+from metric_learning.optimizer import Optimizer
 from metric_learning.schedule import schedule
+from metric_learning.step import Step
 from metric_learning.train import Plan, fit
 
 
@@ -100,14 +102,8 @@ class Training:
         self.run = Run(folder) if (folder / "config.json").exists() else new_run(str(folder), "train_elem", loss, {})
         embedder = new_embedder()
         self.loss = self._loss(loss)
-        layers = [embedder, self.loss]
-        shared = {
-            "parameters": [p for layer in layers for p in layer.parameters() if not p.stop_gradient],
-            "weight_decay": paddle.regularizer.L2Decay(1e-3),
-            "grad_clip": paddle.nn.ClipGradByGlobalNorm(clip) if clip else None,
-        }
-        kinds = {"adam": paddle.optimizer.Adam, "momentum": paddle.optimizer.Momentum}
-        self.state = State(embedder, self.loss, kinds[optimizer](0.02, **shared))
+        made = Optimizer(optimizer, embedder, self.loss, momentum=0.9, weight_decay=1e-3, clip_norm=clip)
+        self.state = State(embedder, self.loss, made)
         self.forward = training_forward(embedder, 3, onednn)
 
     def _loss(self, name):
@@ -117,8 +113,11 @@ class Training:
         self.sampler = ClassSampler(self.pictures.labels, 6, 2, 3)
         return pair_loss(name, mining="batch_hard") if name == "triplet" else pair_loss(name)
 
-    def step_loss(self, batch):
-        return self.loss(self.forward(paddle.to_tensor(batch.images)), paddle.to_tensor(batch.labels))
+    def learn(self, batch):
+        return Step(self.state.embedder, self.embed, self.loss, seed=3)(batch)
+
+    def embed(self, batch):
+        return self.forward(paddle.to_tensor(batch.images))
 
     def go(self, stop: int, save: int = 4, test: int = 4, keep: int = 0, rate=None, batches=None) -> "Training":
         spec = self.state.embedder.spec.picture
@@ -137,7 +136,7 @@ class Training:
                 bad=bad,
             )
         self.state.embedder.train()
-        plan = Plan(stop, 2, test, save, keep, 3)
+        plan = Plan(stop, 2, test, save, keep)
         rate = rate or schedule("cosine_decay", 0.05, self.total, warmup=2)
         with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
             fit(
@@ -146,7 +145,7 @@ class Training:
                 self.log,
                 plan,
                 batches,
-                self.step_loss,
+                self.learn,
                 lambda: self.loss.figures,
                 rate,
                 self.judge,

@@ -42,7 +42,7 @@ def test_the_meter_averages_since_its_last_line(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
     log, bar = Quiet(), Bar()
-    meter = Meter(Plan(total=5, display=2, test=9, save=9, keep=0, seed=0), log)
+    meter = Meter(Plan(total=5, display=2, test=9, save=9, keep=0), log)
     for step, loss in enumerate([1.0, 3.0, 5.0, 7.0, 9.0], start=1):
         now[0] += 2.0
         meter.waited += 0.5
@@ -69,27 +69,27 @@ def test_clock():
 def test_the_loop_sets_the_rate_and_the_seed_of_each_step(pictures, tmp_path):
     training = Training(pictures, tmp_path)
     rates, numbers = [], []
-    plain = training.step_loss
+    plain = training.loss.forward
 
-    def spy(batch: Batch):
-        rates.append(training.state.optimizer.get_lr())
+    def spy(x, labels):
+        rates.append(training.state.optimizer.main.get_lr())
         numbers.append(paddle.rand([1]).item())
-        return plain(batch)
+        return plain(x, labels)
 
-    training.step_loss = spy
+    training.loss.forward = spy
     training.go(3, rate=lambda step: 0.5 / (step + 1))
     assert rates == pytest.approx([1 / 2, 1 / 4, 1 / 6])
     assert len(set(numbers)) == 3
     again = Training(pictures, tmp_path / "again")
     again.state.step = 1
     again_numbers = []
-    plain_again = again.step_loss
+    plain_again = again.loss.forward
 
-    def spy_again(batch: Batch):
+    def spy_again(x, labels):
         again_numbers.append(paddle.rand([1]).item())
-        return plain_again(batch)
+        return plain_again(x, labels)
 
-    again.step_loss = spy_again
+    again.loss.forward = spy_again
     again.go(3)
     assert again_numbers == numbers[1:]
 
@@ -99,16 +99,15 @@ def test_one_step_is_that_of_the_formula(pictures, tmp_path):
     training = Training(pictures, tmp_path)
     training.state.embedder.train()
     seen = {}
-    plain = training.step_loss
+    plain = training.learn
 
     def spy(batch: Batch):
         weight = training.state.embedder.neck[0].weight
-        loss = plain(batch)
-        (gradient,) = paddle.grad(loss, [weight], retain_graph=True)
-        seen.setdefault("all", []).append((weight.numpy().copy(), gradient.numpy().copy()))
-        return loss
+        value = plain(batch)
+        seen.setdefault("all", []).append((weight.numpy().copy(), weight.grad.numpy().copy()))
+        return value
 
-    training.step_loss = spy
+    training.learn = spy
     training.go(2, rate=lambda _: 0.25)
     (w0, g0), (w1, g1) = seen["all"]
     v0 = g0 + 1e-3 * w0
@@ -158,13 +157,13 @@ def test_without_a_judge_the_newest_weights_are_kept(pictures, tmp_path):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_names_its_pictures_and_keeps_what_was(pictures, tmp_path, bad):
     training = Training(pictures, tmp_path)
-    plain, seen = training.step_loss, []
+    plain, seen = training.learn, []
 
     def spoilt(batch: Batch):
         seen.append(batch)
         return plain(batch) * (bad if training.state.step == 5 else 1.0)
 
-    training.step_loss = spoilt
+    training.learn = spoilt
     with pytest.raises(UserError) as caught:
         training.go(8, save=4, test=4)
     said = str(caught.value)
@@ -179,16 +178,16 @@ def test_a_loss_that_is_not_finite_names_its_pictures_and_keeps_what_was(picture
 def test_weights_that_are_not_finite_are_never_kept(pictures, tmp_path, judge):
     """A gradient may be infinite while the loss is not; nothing would show it until the next step."""
     training = Training(pictures, tmp_path, evaluate=(lambda: {"score": 1.0 + training.state.step}) if judge else None)
-    plain = training.step_loss
+    plain = training.learn
 
     def spoilt(batch: Batch):
-        loss = plain(batch)
+        value = plain(batch)
         if training.state.step == 3:
             weight = training.state.embedder.neck[0].weight
-            loss = loss + (weight * 0.0).sum().sqrt()  # value 0, gradient infinite times 0
-        return loss
+            (weight * 0.0).sum().sqrt().backward()  # value 0, gradient infinite times 0
+        return value
 
-    training.step_loss = spoilt
+    training.learn = spoilt
     with pytest.raises(UserError, match="no longer finite"):
         training.go(8, save=2, test=2)
     for path in (training.run.best, training.run.latest):
@@ -203,14 +202,14 @@ def test_weights_that_are_not_finite_are_never_kept(pictures, tmp_path, judge):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_the_step_saves_and_says_how_to_go_on(pictures, tmp_path, number, capfd):
     training = Training(pictures, tmp_path)
-    plain = training.step_loss
+    plain = training.learn
 
     def kill(batch: Batch):
         if training.state.step == 2:
             os.kill(os.getpid(), number)
         return plain(batch)
 
-    training.step_loss = kill
+    training.learn = kill
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught:
         training.go(8, save=100, test=100)
@@ -234,7 +233,7 @@ def test_the_second_signal_stops_at_once(pictures, tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    training.step_loss = kill
+    training.learn = kill
     with pytest.raises(KeyboardInterrupt) as caught:
         training.go(8)
     assert str(caught.value) == "" and training.state.step == 0

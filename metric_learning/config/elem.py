@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
-from metric_learning.config.names import CENTER_STARTS, ELEMENT_LOSSES
+from metric_learning.config.names import CENTER_STARTS, CENTERS, ELEMENT_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
 from metric_learning.config.values import group_margins_of
 
@@ -59,6 +59,12 @@ class ElemOptions(TrainOptions):
     lambda_base: float | None = option(None, "sphereface: lambda at the start [1000; 0 with a margin below 2]")
     lambda_gamma: float | None = option(None, "sphereface: how fast lambda falls [0.12]")
     lambda_min: float | None = option(None, "sphereface: smallest lambda [5; 0 with a margin below 2]")
+    centers: str = option(
+        "all",
+        "which class centres take part in a step; partial: those of the batch and a random share",
+        choices=CENTERS,
+    )
+    partial_rate: float = option(0.1, "centers=partial: share of the classes that is drawn for each step")
     init_centers: str = option(
         "random",
         "means: each class centre starts at the mean of its pictures' embeddings; for a network that is trained",
@@ -86,11 +92,19 @@ class ElemOptions(TrainOptions):
             check_range("--class_dim", self.class_dim, 1, 10**8)
         if self.init_centers == "means" and self.loss_name == "softmax":
             raise UserError("--init_centers=means needs a loss of cosines; softmax has products. Take arcmargin.")
+        self._check_centers()
         check_range("--balance_power", self.balance_power, 0, 1)
         if "balance_power" in self.typed and self.balance == "none":
             raise UserError("--balance_power has no meaning without --balance=groups.")
         self._check_margin()
         self._check_group_margins()
+
+    def _check_centers(self) -> None:
+        check_range("--partial_rate", self.partial_rate, 0, 1)
+        if "partial_rate" in self.typed and self.centers != "partial" and self.checkpoint is None:
+            raise UserError("--partial_rate has no meaning without --centers=partial.")
+        if self.init_centers == "means" and self.centers != "all":
+            raise UserError(f"--init_centers=means needs --centers=all; got {self.centers}.")
 
     def _check_margin(self) -> None:
         for name, value in self.margin_settings().items():

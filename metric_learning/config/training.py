@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.config.base import COUNT, SEED, Options, option
 from metric_learning.config.names import (
+    AMP,
     BALANCES,
     FROZEN,
     MODELS,
@@ -39,6 +40,17 @@ class TrainOptions(Options):
     color_jitter: float = option(0.0, "brightness, contrast and saturation vary by up to this share")
     train_batch_size: int = option(256, "pictures a step")
     test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
+    accumulate: int = option(
+        1, "pieces that a batch is embedded in, one after the other, to save memory; the gradients stay", resumable=True
+    )
+    amp: str = option("none", "half precision of the network on a GPU", choices=AMP, resumable=True)
+    recompute: bool = option(
+        False, "keep no inner results of the backbone but compute them again: less memory, more time", resumable=True
+    )
+    ema: float = option(0.0, "decay of a moving average of the weights, which is evaluated and kept; 0: none")
+    sync_bn: bool = option(
+        True, "several processes: batch normalisation over the batches of all of them", resumable=True
+    )
     balance: str = option("none", "groups: every batch has equal shares of the groups of the data", choices=BALANCES)
     freeze: str = option(
         "none", "norms: batch normalisation's statistics stay; backbone: all up to the last feature map", choices=FROZEN
@@ -97,6 +109,8 @@ class TrainOptions(Options):
             check_range(f"--{name}", getattr(self, name), 0)
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
         check_range("--keep", self.keep, 0, COUNT)
+        check_range("--accumulate", self.accumulate, 1, self.train_batch_size)
+        check_range("--ema", self.ema, 0, 0.999999)
         check_range("--embedding_size", self.embedding_size, 0, 2**16)
         check_range("--seed", self.seed, 0, SEED)
         check_range("--lr", self.lr, above=0)

@@ -55,14 +55,23 @@ class BadPictures:
 
     def add(self, path: str, error: PictureError) -> None:
         """Note one picture; a UserError once there are too many."""
+        self.take({path: str(error)})
+
+    def take(self, reasons: dict[str, str]) -> None:
+        """Note what another process has noted, path -> why; a UserError once there are too many."""
         with self._lock:
-            self._reasons.setdefault(path, str(error))
+            self._reasons |= {path: why for path, why in reasons.items() if path not in self._reasons}
             count = len(self._reasons)
         if count > self.max_share * self.total:
             raise UserError(
                 f"{count} of {self.total} pictures cannot be read ({count / max(self.total, 1):.1%}), more than "
                 f"--max_bad_pictures={self.max_share:g} allows: {'; '.join(self.lines()[:3])}; mend them or raise it."
             )
+
+    def reasons(self) -> dict[str, str]:
+        """path -> why."""
+        with self._lock:
+            return dict(self._reasons)
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -84,6 +93,7 @@ def train_batches(
     stop_step: int,
     workers: int,
     bad: BadPictures,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """The batches of steps start_step .. stop_step - 1, in order; workers 0 makes each in the caller.
 
@@ -100,7 +110,9 @@ def train_batches(
         step, wanted = task
         picker = _Picker(pictures, classes, wanted, bad)
         chosen, ready, windows = [], [], []
-        for slot, index in enumerate(wanted):
+        rank, size = part
+        for slot in range(rank * len(wanted) // size, (rank + 1) * len(wanted) // size):
+            index = wanted[slot]
             if stop.is_set():
                 break
             taken, picture = picker.read(int(index))

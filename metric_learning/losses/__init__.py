@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metric_learning.checks import check_choice
-from metric_learning.losses.centers import AllCenters
+from metric_learning.losses.centers import AllCenters, Centers
 from metric_learning.losses.element import ElementLoss
 from metric_learning.losses.eml import EmlLoss
 from metric_learning.losses.margins import (
@@ -25,6 +25,7 @@ from metric_learning.losses.margins import (
 )
 from metric_learning.losses.npairs import NpairsLoss
 from metric_learning.losses.pairs import PairLoss
+from metric_learning.losses.partial_centers import PartialCenters
 from metric_learning.losses.quadruplet import QuadrupletFullLoss, QuadrupletLoss
 from metric_learning.losses.triplet import TripletLoss
 
@@ -100,11 +101,23 @@ PAIR_LOSSES: dict[str, Callable[[PairSettings], PairLoss]] = {
 }
 
 
+CENTERS: dict[str, Callable[..., Centers]] = {"all": AllCenters, "partial": PartialCenters}
+
+
 def element_loss(
-    name: str, num_classes: int, dim: int, *, focal_gamma: float = 0.0, dropout: float = 0.0, **settings: Any
+    name: str,
+    num_classes: int,
+    dim: int,
+    *,
+    focal_gamma: float = 0.0,
+    dropout: float = 0.0,
+    centers: str = "all",
+    partial_rate: float = 0.1,
+    **settings: Any,
 ) -> ElementLoss:
     """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError.
 
+    centers: which class centres take part in a step, `all` or `partial`; partial_rate: the share that is drawn.
     settings: those of any margin's constructor; None leaves the margin its own default. One that this margin does not
     have (`margin_settings`) is not looked at; one that no margin has is a UserError.
     """
@@ -114,7 +127,9 @@ def element_loss(
         check_choice("setting of a margin", setting, known)
     told = _given(**settings)
     margin = kind(**{setting: told[setting] for setting in margin_settings(name) if setting in told})
-    return ElementLoss(AllCenters(num_classes, dim, bias=not margin.normalized), margin, focal_gamma, dropout)
+    sampled = {"rate": partial_rate} if centers == "partial" else {}
+    made = CENTERS[check_choice("centers", centers, CENTERS)](num_classes, dim, bias=not margin.normalized, **sampled)
+    return ElementLoss(made, margin, focal_gamma, dropout)
 
 
 def pair_loss(

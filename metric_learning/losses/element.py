@@ -3,11 +3,12 @@
 import paddle
 from paddle import Tensor
 
+from metric_learning import dist
 from metric_learning.checks import UserError, check_range
 from metric_learning.losses.base import Loss, check_labels, labels_on_host
 from metric_learning.losses.centers import Centers, Columns
-from metric_learning.losses.margins import Margin, target_column
-from metric_learning.ops import l2_normalize, norms_of, softmax_entropy
+from metric_learning.losses.margins import Logits, Margin
+from metric_learning.ops import l2_normalize, norms_of
 
 # Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
 SMALLEST_MISS = 1e-12
@@ -25,6 +26,9 @@ class ElementLoss(Loss):
     mode: that share of each embedding's entries is 0 for the centres, the rest scaled up; the length that a margin may
     read is that of the embedding itself.
     From the cosine on everything is float32, whatever the AMP level. A label outside 0..C-1 is a UserError.
+
+    On several processes each holds a share of the classes; all of them are given the same whole batch (dist.gathered)
+    and find the same loss.
 
     figures: accuracy (share whose nearest class, before the margin, is the true one), target_probability (mean, after
     the margin), target_cosine (mean; only where the margin wants cosines), embedding_norm (mean).
@@ -49,12 +53,14 @@ class ElementLoss(Loss):
         with paddle.amp.auto_cast(enable=False):
             x = embeddings.astype("float32")
             columns = self.centers(labels.astype("int64"))
-            norms = norms_of(x)
-            cosine = self._cosine(self._dropped(x), columns)
-            logits = self.margin(cosine, columns.target, norms, extra)
-            entropy = softmax_entropy(logits, target_column(logits, columns.target))
-            self._measure(cosine.detach(), columns.target, norms.detach(), entropy.detach())
-            return focal(entropy, self.focal_gamma) + self.margin.penalty(norms)
+            shared = dist.spread(x)  # this process's classes teach it a part of what it learns
+            norms = norms_of(shared)
+            cosine = self._cosine(self._dropped(shared), columns)
+            own = columns.own(cosine)
+            logits = self.margin(cosine, own, norms, extra)
+            entropy = cross_entropy(logits, columns)
+            self._measure(cosine.detach(), own.detach(), norms.detach(), entropy.detach())
+            return focal(entropy, self.focal_gamma) + self.margin.penalty(norms_of(x))
 
     def _dropped(self, x: Tensor) -> Tensor:
         """x (B, D) with a share of its entries 0, in training mode; which ones, Paddle's seeded generator says."""
@@ -70,14 +76,31 @@ class ElementLoss(Loss):
         product = paddle.matmul(x, weight, transpose_y=True)
         return product if columns.bias is None else product + columns.bias.astype("float32")
 
-    def _measure(self, cosine: Tensor, target: Tensor, norms: Tensor, entropy: Tensor) -> None:
+    def _measure(self, cosine: Tensor, own: Tensor, norms: Tensor, entropy: Tensor) -> None:
+        nearest = dist.largest(cosine.max(axis=1))
         self._measured = {
-            "accuracy": (cosine.argmax(axis=1) == target).astype("float32").mean(),
+            "accuracy": (own >= nearest).astype("float32").mean(),
             "target_probability": paddle.exp(-entropy).mean(),
             "embedding_norm": norms.mean(),
         }
         if self.margin.normalized:
-            self._measured["target_cosine"] = target_column(cosine, target).mean()
+            self._measured["target_cosine"] = own.mean()
+
+
+def cross_entropy(logits: Logits, columns: Columns) -> Tensor:
+    """Logits of this process's classes -> the cross-entropy (B,) over the classes of all processes, alike on each.
+
+    Only a number a sample travels: the largest logit, the sum of exponentials, the true class's logit. Paddle's own
+    cross_entropy and log_softmax cannot exceed 64 on the CPU: they cut the logits there, in silence.
+    """
+    entries = columns.with_own(logits.others, logits.true)
+    # With the largest logit taken off first, a sample that is certain loses no digits.
+    top = dist.largest(entries.max(axis=1))
+    part = paddle.logsumexp(entries - top.unsqueeze(1), axis=1)
+    if columns.here is None:
+        return part - (logits.true - top)
+    # The true class counts once, on the process that has it, or its gradient would be there several times.
+    return paddle.log(dist.summed(paddle.exp(part))) - (dist.summed(logits.true * columns.here) - top)
 
 
 def _checked(extra: Tensor | None, count: int) -> Tensor | None:

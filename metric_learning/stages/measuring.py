@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from metric_learning import runtime
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, UseOptions, fars_of
@@ -61,7 +60,7 @@ class Measured:
 def eval(config: EvalOptions) -> None:
     """Print the table, write json and plot beside it, and with --calibrate the weights with what was fitted."""
     file, run = setup.find_weights(config)
-    runtime.select_device(config.use_gpu)
+    setup.begin(config)
     embedder = setup.load_embedder(file, config, print)
     output = setup.output_file(config.output, run, "eval.json")
     setup.check_writable(output.parent, "--output")

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler
@@ -21,6 +22,7 @@ from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.losses.base import Loss
 from metric_learning.occlusion import OccludedForward, Occlusion
+from metric_learning.optimizer import Optimizer
 from metric_learning.stages import grouping, setup
 
 Forward = Callable[[Batch], Tensor]
@@ -57,6 +59,8 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         size,
         focal_gamma=config.focal_gamma,
         dropout=config.dropout,
+        centers=config.centers,
+        partial_rate=config.partial_rate,
         **config.margin_settings(),
     )
     if config.train_batch_size > len(train):
@@ -112,14 +116,19 @@ def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
 def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss, train: PictureSet, say: setup.Say) -> Forward:
     """A training batch -> its embeddings (B, D), with parts of the last map covered where that is asked for."""
     if config.occlusion == "none":
-        plain = training_forward(embedder, embedder.spec.picture.shape[0], config.onednn)
+        plain = training_forward(embedder, embedder.spec.picture.shape[0], by_onednn(config))
         return lambda batch: plain(paddle.to_tensor(batch.images))
     how = Occlusion(config.shapes(), config.occlusion_rate, config.occlusion == "adversarial")
-    covered = OccludedForward(embedder, loss, how, config.seed, config.onednn)
+    covered = OccludedForward(embedder, loss, how, config.seed, by_onednn(config))
     points = _points_of(config, train, say)
     return lambda batch: covered(
         paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels), batch.step, points(batch)
     )
+
+
+def by_onednn(config: TrainOptions) -> bool:
+    """Whether to train through oneDNN convolutions: a traced network can't exchange sums with other processes."""
+    return config.onednn and not config.recompute and not (dist.size() > 1 and config.sync_bn)
 
 
 def _points_of(config: TrainOptions, train: PictureSet, say: setup.Say) -> Callable[[Batch], Points | None]:
@@ -136,13 +145,13 @@ def _points_of(config: TrainOptions, train: PictureSet, say: setup.Say) -> Calla
     return lambda batch: seen(points[batch.indices], batch.windows)
 
 
-def optimizer(config: TrainOptions, layers: list[paddle.nn.Layer]) -> paddle.optimizer.Optimizer:
-    parameters = [p for layer in layers for p in layer.parameters() if not p.stop_gradient]
-    shared = {
-        "parameters": parameters,
-        "weight_decay": paddle.regularizer.L2Decay(config.weight_decay) if config.weight_decay else None,
-        "grad_clip": paddle.nn.ClipGradByGlobalNorm(config.clip_norm) if config.clip_norm else None,
-    }
-    if config.optimizer == "adam":
-        return paddle.optimizer.Adam(config.lr, **shared)
-    return paddle.optimizer.Momentum(config.lr, config.momentum, **shared)
+def optimizer(config: TrainOptions, embedder: Embedder, loss: Loss) -> Optimizer:
+    return Optimizer(
+        config.optimizer,
+        embedder,
+        loss,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        scaling=config.amp == "float16" and paddle.get_device() != "cpu",
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning import __version__
+from metric_learning import __version__, dist, runtime
 from metric_learning.checkpoint import Run, newest_run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import Options, TrainOptions, UseOptions, numbers_of, shape_of
@@ -54,11 +54,21 @@ def with_data_of(config: Any, run: Run | None, say: Say) -> Any:
     return config.with_defaults(**taken)
 
 
+def begin(config: Options) -> None:
+    """Choose the device and join the other processes, if there are any."""
+    runtime.select_device(config.use_gpu)
+    with runtime.silenced():  # it tells of ports and flags
+        dist.start()
+
+
 def load_data(config: Options, say: Say) -> Splits:
     """Read and split the data; without --data_dir draw the demo faces first."""
     folder = config.data_dir
     if folder is None:
-        folder = write_demo_faces(DEMO_FOLDER)
+        if dist.is_first():
+            write_demo_faces(DEMO_FOLDER)
+        dist.barrier()
+        folder = DEMO_FOLDER
         say(f"Demo faces: ./{DEMO_FOLDER}, drawings of nobody; nothing about real people follows from them.")
     splits = load_splits(
         folder,

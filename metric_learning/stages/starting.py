@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TypeVar
 
+from metric_learning import dist
 from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import TrainOptions, resumed
@@ -37,7 +38,8 @@ def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:
     if saved.get("command") != config.command:
         raise UserError(f"{run.folder} is a run of {saved.get('command')}.py; resume it with that script.")
     config = resumed(config, saved)
-    run.rewrite_config({"command": config.command, **config.to_dict(), "checkpoint": saved.get("checkpoint")})
+    if dist.is_first():
+        run.rewrite_config({"command": config.command, **config.to_dict(), "checkpoint": saved.get("checkpoint")})
     return run, checkpoint, config
 
 

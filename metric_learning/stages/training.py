@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import paddle
-from paddle import Tensor
 
-from metric_learning import runtime
+from metric_learning import dist, runtime
+from metric_learning.average import Average
 from metric_learning.checkpoint import Run, State, new_run, newest_run
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
 from metric_learning.data.loader import BadPictures, Batch, train_batches
@@ -19,13 +20,15 @@ from metric_learning.evaluate import embed_set, retrieval, verification
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
 from metric_learning.freezing import freeze
-from metric_learning.log import RunLog
+from metric_learning.log import NoLog, RunLog
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
 from metric_learning.stages import calibrating, grouping, setup
 from metric_learning.stages.parts import Forward, Parts, forward_of, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
+from metric_learning.step import Step
+from metric_learning.sync_norm import share_statistics
 from metric_learning.train import Plan, Scores, fit
 from metric_learning.weights import load_weights
 
@@ -59,7 +62,8 @@ class Lines(list[str]):
     """What is said before there is a run: printed at once, and kept for the run's log."""
 
     def __call__(self, text: str) -> None:
-        print(text, flush=True)
+        if dist.is_first():
+            print(text, flush=True)
         self.append(text)
 
 
@@ -90,22 +94,37 @@ def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, s
 
 def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
     """Build everything first, so that what can't work leaves no run behind; then train, then measure once."""
-    runtime.select_device(config.use_gpu)
+    setup.begin(config)
     for item in options(type(config)):
         if item.name in config.typed and item.metadata["retired"]:
             say(f"--{item.name} is accepted and has no effect: {item.metadata['retired']}.")
-    setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
+    if dist.is_first():
+        setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
     stage = _build(config, checkpoint, say)
     if run is None:
-        run = new_run(config.model_save_dir, config.command, getattr(config, "loss_name", ""), config.to_dict())
-    with RunLog(run.folder) as log:
+        run = _new_run(config)
+    with RunLog(run.folder) if dist.is_first() else NoLog() as log:
         log.record(say)
-        log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]})")
-        classes = {name: getattr(stage.splits, name).classes for name in ("train", "val", "test")}
-        write_json(run.folder / "classes.json", classes)
+        log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]}{_processes()})")
+        if dist.is_first():
+            classes = {name: getattr(stage.splits, name).classes for name in ("train", "val", "test")}
+            write_json(run.folder / "classes.json", classes)
         _fit(stage, run, log)
         _final(stage, run, log)
     return run
+
+
+def _new_run(config: TrainOptions) -> Run:
+    """The folder of a new run, the same for all processes."""
+    loss = getattr(config, "loss_name", "")
+    made = new_run(config.model_save_dir, config.command, loss, config.to_dict()) if dist.is_first() else None
+    run = dist.from_first(made)
+    assert run is not None
+    return run
+
+
+def _processes() -> str:
+    return f", {dist.size()} processes" if dist.size() > 1 else ""
 
 
 def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
@@ -120,10 +139,12 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)
+    if config.sync_bn:
+        share_statistics(embedder)
     made = parts(config, splits.train, embedder.size)
     for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)
-    state = State(embedder, made.loss, optimizer(config, [embedder, made.loss]))
+    state = State(embedder, made.loss, optimizer(config, embedder, made.loss))
     if checkpoint is not None:
         state.restore(checkpoint)
         say(f"Resumed at step {state.step} from {checkpoint}.")
@@ -133,6 +154,9 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
         say(initial_weights(config, embedder))
         if isinstance(config, ElemOptions) and config.init_centers == "means":
             say(centers_at_means(config, embedder, made.loss, splits.train, bad))
+    dist.same_start(embedder)
+    if config.ema:
+        state.average = Average(embedder, config.ema)
     forward = forward_of(config, embedder, made.loss, splits.train, say)
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
@@ -140,11 +164,16 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
 def _fit(stage: Stage, run: Run, log: RunLog) -> None:
     config, embedder, loss = stage.config, stage.embedder, stage.parts.loss
     picture, teacher = embedder.spec.picture, stage.teacher
-
-    def step_loss(batch: Batch) -> Tensor:
-        embeddings = stage.forward(batch)
-        value: Tensor = loss(embeddings, paddle.to_tensor(batch.labels))
-        return value if teacher is None else value + teacher.loss(embeddings, batch.images)
+    step = Step(
+        embedder,
+        stage.forward,
+        loss,
+        config.seed,
+        beside=(lambda embeddings, batch: teacher.loss(embeddings, batch.images)) if teacher else None,
+        pieces=config.accumulate,
+        autocast=_autocast(config),
+        scale=lambda: stage.state.optimizer.scale,
+    )
 
     def evaluate() -> Scores:
         reader = Reader(picture, config.test_batch_size, config.num_workers, quiet=True)
@@ -161,7 +190,7 @@ def _fit(stage: Stage, run: Run, log: RunLog) -> None:
         log,
         _plan(config),
         _batches(stage),
-        step_loss,
+        step,
         lambda: loss.figures | (teacher.figures if teacher else {}),
         schedule(config.lr_strategy, config.lr, config.total_iter_num, steps_of(config.lr_steps), config.warmup_steps),
         evaluate if len(stage.splits.val) else None,
@@ -175,8 +204,14 @@ def _plan(config: TrainOptions) -> Plan:
         test=config.test_iter_step,
         save=config.save_iter_step,
         keep=config.keep,
-        seed=config.seed,
     )
+
+
+def _autocast(config: TrainOptions) -> dict[str, Any] | None:
+    """What the network computes in; None: float32."""
+    if config.amp == "none" or paddle.get_device() == "cpu":
+        return None
+    return {"enable": True, "dtype": config.amp, "level": "O1"}
 
 
 def _batches(stage: Stage) -> Iterator[Batch]:
@@ -191,12 +226,14 @@ def _batches(stage: Stage) -> Iterator[Batch]:
         stop_step=config.total_iter_num,
         workers=config.num_workers,
         bad=stage.bad,
+        part=(dist.rank(), dist.size()),
     )
 
 
 def _final(stage: Stage, run: Run, log: RunLog) -> None:
     """The best weights, measured once on the test classes."""
     config, embedder, test = stage.config, stage.embedder, stage.splits.test
+    dist.barrier()  # the first process has written them
     load_weights(embedder, run.best)
     log.say(_chosen(stage, run))
     picture = embedder.spec.picture
@@ -210,7 +247,8 @@ def _final(stage: Stage, run: Run, log: RunLog) -> None:
         about = setup.about(config, embedder, test, "test", run.best, predictor.way) | {"seed": config.seed}
         pairs = verification(found.less(means), FARS) if found.groups is not None else None
         report = Report(about, retrieval(found), pairs)
-        report.write_json(run.results)
+        if dist.is_first():
+            report.write_json(run.results)
         log.say(f"\nTest classes{', none of them seen in training' if stage.unseen else ''}:\n{report.text()}")
         log.say(f"Written: {run.results}")
     for line in stage.bad.lines():

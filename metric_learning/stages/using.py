@@ -4,7 +4,6 @@ import hashlib
 import shlex
 from pathlib import Path
 
-from metric_learning import runtime
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file, read_embeddings, search
@@ -22,7 +21,7 @@ from metric_learning.stages.measuring import all_as_test, choose
 def infer(config: InferOptions) -> None:
     """--pair and --pairs compare pictures, --query searches; otherwise pictures are embedded into --output."""
     file, run = setup.find_weights(config)
-    runtime.select_device(config.use_gpu)
+    setup.begin(config)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)

@@ -22,13 +22,13 @@ LABELS = [3, 0, 1, 1, 3, 2, 0]
 
 def own_logits(margin, cosines, norms=None, extra=None):
     """The true class's logits over the scale, and their slopes, at these cosines; there is one more class, at 0.2."""
-    column = np.stack([cosines, np.full(len(cosines), 0.2)], axis=1).astype(np.float32)
-    column = paddle.to_tensor(column, stop_gradient=False)
+    own = paddle.to_tensor(np.asarray(cosines, np.float32), stop_gradient=False)
+    cosine = paddle.stack([own, paddle.full_like(own, 0.2)], axis=1)
     norms = paddle.to_tensor(np.asarray(np.ones(len(cosines)) if norms is None else norms, dtype=np.float32))
     extra = None if extra is None else paddle.to_tensor(np.asarray(extra, dtype=np.float32))
-    logits = margin(column, paddle.zeros([len(cosines)], dtype="int64"), norms, extra)
-    logits[:, 0].sum().backward()
-    return logits.numpy()[:, 0] / margin.scale, column.grad.numpy()[:, 0] / margin.scale
+    true = margin(cosine, own, norms, extra).true
+    true.sum().backward()
+    return true.numpy() / margin.scale, own.grad.numpy() / margin.scale
 
 
 # ---- where the margins bend
@@ -200,9 +200,10 @@ def test_curricularface_changes_only_classes_beyond_the_bound():
     margin = CurricularFace(scale=1.0, margin=0.5, ema_rate=0.0)
     margin.t.set_value(paddle.to_tensor([0.3]))
     cosine = paddle.to_tensor([[math.cos(1.0), 0.9, 0.05, -0.4, math.cos(1.5) + 0.01]])
-    found = margin(cosine, paddle.to_tensor([0]), paddle.ones([1])).numpy()[0]
+    found = margin(cosine, cosine[:, 0], paddle.ones([1]))
     near = math.cos(1.5) + 0.01
-    np.testing.assert_allclose(found, [math.cos(1.5), 0.9 * 1.2, 0.05, -0.4, near * (0.3 + near)], atol=1e-6)
+    assert found.true.item() == pytest.approx(math.cos(1.5), abs=1e-6)
+    np.testing.assert_allclose(found.others.numpy()[0, 1:], [0.9 * 1.2, 0.05, -0.4, near * (0.3 + near)], atol=1e-6)
 
 
 def test_adaface_is_arcface_for_a_bad_picture_and_cosface_for_a_middling_one():

@@ -7,7 +7,7 @@ angle, y true class, x embedding.
 from metric_learning.losses.margins.adaface import AdaFace
 from metric_learning.losses.margins.amsoftmax import AmSoftmax
 from metric_learning.losses.margins.arcmargin import ArcMargin
-from metric_learning.losses.margins.base import Margin, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin
 from metric_learning.losses.margins.curricularface import CurricularFace
 from metric_learning.losses.margins.magface import MagFace
 from metric_learning.losses.margins.softmax import Softmax
@@ -18,10 +18,9 @@ __all__ = [
     "AmSoftmax",
     "ArcMargin",
     "CurricularFace",
+    "Logits",
     "MagFace",
     "Margin",
     "Softmax",
     "SphereFace",
-    "target_column",
-    "with_target",
 ]

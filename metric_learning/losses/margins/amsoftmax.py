@@ -4,7 +4,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import check_range
-from metric_learning.losses.margins.base import Margin, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin
 
 
 class AmSoftmax(Margin):
@@ -25,10 +25,9 @@ class AmSoftmax(Margin):
         self.margin = margin
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
-        own = target_column(cosine, target)
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
         margin = self.margin if extra is None else self.margin + extra
         moved = own - margin
         if self.easy_margin:
             moved = paddle.where(own > margin, moved, own)
-        return with_target(cosine, target, moved) * self.scale
+        return Logits(cosine * self.scale, moved * self.scale)

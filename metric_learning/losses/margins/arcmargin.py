@@ -6,7 +6,7 @@ from paddle import Tensor
 
 from metric_learning.checks import check_range
 from metric_learning.losses.margins.angles import arc, plus
-from metric_learning.losses.margins.base import Margin, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin
 
 
 class ArcMargin(Margin):
@@ -26,6 +26,6 @@ class ArcMargin(Margin):
         self.margin = margin
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
-        moved = arc(target_column(cosine, target), plus(self.margin, extra), self.easy_margin)
-        return with_target(cosine, target, moved) * self.scale
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+        moved = arc(own, plus(self.margin, extra), self.easy_margin)
+        return Logits(cosine * self.scale, moved * self.scale)

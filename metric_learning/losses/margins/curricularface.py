@@ -7,7 +7,7 @@ from paddle import Tensor
 
 from metric_learning.checks import check_range
 from metric_learning.losses.margins.angles import arc, plus, turned
-from metric_learning.losses.margins.base import Margin, moving_average, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin, moving_average
 
 
 class CurricularFace(Margin):
@@ -31,11 +31,10 @@ class CurricularFace(Margin):
         self.ema_rate = ema_rate
         self.register_buffer("t", paddle.zeros([1]))
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
-        own = target_column(cosine, target)
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
         if self.training:
             moving_average(self.t, own.mean().reshape([1]), self.ema_rate)
         margin = plus(self.margin, extra)
         hard = cosine > turned(own, margin).unsqueeze(1)
         weighed = paddle.where(hard, cosine * (self.t + cosine), cosine)
-        return with_target(weighed, target, arc(own, margin)) * self.scale
+        return Logits(weighed * self.scale, arc(own, margin) * self.scale)

@@ -7,7 +7,7 @@ from paddle import Tensor
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.losses.margins.angles import arc, plus
-from metric_learning.losses.margins.base import Margin, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin
 
 
 class MagFace(Margin):
@@ -46,10 +46,9 @@ class MagFace(Margin):
         self.lambda_g = lambda_g
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
-        margin = plus(self.margin_of(norms), extra)
-        moved = arc(target_column(cosine, target), margin, self.easy_margin)
-        return with_target(cosine, target, moved) * self.scale
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+        moved = arc(own, plus(self.margin_of(norms), extra), self.easy_margin)
+        return Logits(cosine * self.scale, moved * self.scale)
 
     def margin_of(self, norms: Tensor) -> Tensor:
         """norms (B,) -> m(a) (B,), in l_margin..u_margin."""

@@ -2,7 +2,7 @@
 
 from paddle import Tensor
 
-from metric_learning.losses.margins.base import Margin
+from metric_learning.losses.margins.base import Logits, Margin
 
 
 class Softmax(Margin):
@@ -11,5 +11,5 @@ class Softmax(Margin):
     normalized = False
     takes_extra = False
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
-        return cosine
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+        return Logits(cosine, own)

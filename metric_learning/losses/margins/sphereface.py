@@ -6,7 +6,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import check_range
-from metric_learning.losses.margins.base import Margin, target_column, with_target
+from metric_learning.losses.margins.base import Logits, Margin
 from metric_learning.ops import sine_of
 
 STEEP = 2.0  # a margin from here on can't be learned from a random start without annealing
@@ -52,13 +52,13 @@ class SphereFace(Margin):
         self.lambda_gamma = lambda_gamma
         self.register_buffer("t", paddle.zeros([1], dtype="int64"))
 
-    def logits(self, cosine: Tensor, target: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
         if self.training:
             with paddle.no_grad():
                 paddle.assign(self.t + 1, self.t)
-        own, share = target_column(cosine, target), self.annealing()
+        share = self.annealing()
         moved = (share * own + multiplied(own, self.margin)) / (1.0 + share)
-        return with_target(cosine, target, moved) * self.scale
+        return Logits(cosine * self.scale, moved * self.scale)
 
     def annealing(self) -> Tensor:
         """lambda (1,), float32: how many times the plain cosine weighs what psi does."""

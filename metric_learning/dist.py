@@ -1,0 +1,212 @@
+"""Several processes that train as one: ranks of `python -m paddle.distributed.launch`, by Gloo on CPUs, NCCL on GPUs.
+
+The rule behind it: a rank embeds its own part of the batch, `gathered` puts the parts together, and every rank finds
+the same loss over the whole batch. So the gradient of a gathered embedding is whole on every rank, each takes that of
+its own part, and the gradients of the network's weights add up over the ranks (`add_up_gradients`). What is divided
+among the ranks (class centres) goes through `summed` and `spread`, which keep that rule.
+
+One process is a world of size 1: every function here then hands back what it was given.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import paddle
+import paddle.distributed as collective
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
+
+from metric_learning.checks import UserError
+
+Value = TypeVar("Value")
+BUCKET = 2**24  # numbers that travel in one all_reduce
+
+
+def launched() -> int:
+    """How many processes the launcher has started; 1 without it."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def start() -> None:
+    """Join the other processes, once; the device must have been chosen. Does nothing without a launcher."""
+    if launched() == 1 or collective.is_initialized():
+        return
+    if paddle.get_device() == "cpu":
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # the launcher means NCCL where it sees a GPU
+    try:
+        collective.init_parallel_env()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"Can't join the other processes: {' '.join(str(error).split())[:200]}.") from error
+
+
+def size() -> int:
+    """Number of processes that have joined."""
+    return int(collective.get_world_size()) if collective.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(collective.get_rank()) if collective.is_initialized() else int(os.environ.get("PADDLE_TRAINER_ID") or 0)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if size() > 1:
+        collective.barrier()
+
+
+def objects(value: Value) -> list[Value]:
+    """The value of every process, in the order of the ranks."""
+    if size() == 1:
+        return [value]
+    found: list[Value] = []
+    collective.all_gather_object(found, value)
+    return found
+
+
+def from_first(value: Value) -> Value:
+    """The first process's value, on all of them."""
+    return objects(value)[0]
+
+
+def any_of(mark: bool) -> bool:
+    """Whether any of the processes has this mark."""
+    return mark if size() == 1 else largest(paddle.to_tensor([int(mark)])).item() > 0
+
+
+def share(total: int) -> tuple[int, int]:
+    """(start, stop) of this process's part of `total` things: contiguous, in the order of the ranks, even to one."""
+    return total * rank() // size(), total * (rank() + 1) // size()
+
+
+# ---- without a gradient
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of x over the processes, outside the graph."""
+    return _reduced(x, collective.ReduceOp.SUM)
+
+
+def largest(x: Tensor) -> Tensor:
+    """The largest of x over the processes, entry by entry, outside the graph."""
+    return _reduced(x, collective.ReduceOp.MAX)
+
+
+def _reduced(x: Tensor, how: Any) -> Tensor:
+    x = x.detach()
+    if size() == 1:
+        return x
+    x = x.clone()
+    collective.all_reduce(x, op=how)
+    return x
+
+
+def joined(x: Tensor) -> Tensor:
+    """x (b, ...) of every process, of one shape -> (N b, ...), outside the graph."""
+    if size() == 1:
+        return x.detach()
+    parts: list[Tensor] = []
+    collective.all_gather(parts, x.detach().contiguous())
+    return paddle.concat(parts)
+
+
+# ---- with a gradient
+
+
+class _Gathered(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = x.shape[0]
+        return joined(x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+class _Summed(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return total(x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope
+
+
+class _Spread(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return total(slope)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """x (b, ...) of every process, of one shape -> (N b, ...); each gets the gradient of its own part back."""
+    return x if size() == 1 else _Gathered.apply(x)
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of x over the processes, for a value that all of them go on with alike: the gradient comes back as is."""
+    return x if size() == 1 else _Summed.apply(x)
+
+
+def spread(x: Tensor) -> Tensor:
+    """x, alike on all processes, for work that is divided among them: the gradients of the parts are added up."""
+    return x if size() == 1 else _Spread.apply(x)
+
+
+# ---- weights and gradients
+
+
+def add_up_gradients(parameters: Iterable[Tensor]) -> None:
+    """Put the sum over the processes in the place of each gradient; one that is missing counts as 0."""
+    if size() == 1:
+        return
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        bucket.append(parameter)
+        if sum(item.size for item in bucket) >= BUCKET:
+            _add_up(bucket)
+            bucket = []
+    if bucket:
+        _add_up(bucket)
+
+
+def _add_up(parameters: list[Tensor]) -> None:
+    """All of them in one message: the latency of a network counts for each."""
+    slopes = [paddle.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = paddle.concat([slope.astype("float32").reshape([-1]) for slope in slopes])
+    collective.all_reduce(flat)
+    for parameter, part in zip(parameters, paddle.split(flat, [int(p.size) for p in parameters]), strict=True):
+        summed = part.reshape(parameter.shape).astype(parameter.dtype)
+        if parameter.grad is None:
+            parameter.grad = summed
+        else:
+            parameter.grad.set_value(summed)
+
+
+def same_start(layer: nn.Layer) -> None:
+    """The first process's weights and buffers on all processes."""
+    if size() > 1:
+        for value in layer.state_dict().values():
+            collective.broadcast(value, 0)
+
+
+def mean_statistics(net: nn.Layer) -> None:
+    """Running statistics that each process has gathered from its own pictures -> their mean, on all processes."""
+    if size() == 1:
+        return
+    for layer in net.sublayers():
+        for value in (getattr(layer, name, None) for name in ("_mean", "_variance")):
+            if isinstance(value, Tensor):
+                value.set_value(total(value) / size())

@@ -1,0 +1,90 @@
+"""Batch normalisation over the batches of all processes together, as if one process had normalised the joined batch."""
+
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
+
+from metric_learning import dist
+
+
+def share_statistics(network: nn.Layer) -> nn.Layer:
+    """The network, its batch normalisation layers exchanging sums from now on; nothing else about them changes.
+
+    On GPUs these are Paddle's own nn.SyncBatchNorm, which has no kernel for a CPU; there they are the layers below.
+    """
+    if dist.size() == 1:
+        return network
+    if paddle.get_device() != "cpu":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for layer in network.sublayers(include_self=True):
+        if type(layer) in _SHARED:
+            layer.__class__ = _SHARED[type(layer)]
+    return network
+
+
+class _Normalise(PyLayer):
+    """x (b, C, ...), weight and bias (C,), mean and variance (C,) of the joined batch -> normalised x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float
+    ) -> Tensor:
+        inverse = paddle.rsqrt(variance + epsilon)
+        normal = (x - _across(mean, x)) * _across(inverse, x)
+        ctx.save_for_backward(normal, weight, inverse)
+        return normal * _across(weight, x) + _across(bias, x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        normal, weight, inverse = ctx.saved_tensor()
+        own = paddle.stack([_sum(slope), _sum(slope * normal)])
+        shift, stretch = dist.total(own) / (_count(slope) * dist.size())
+        back = slope - _across(shift, slope) - normal * _across(stretch, slope)
+        return back * _across(weight * inverse, slope), own[1], own[0], None, None
+
+
+def _across(values: Tensor, x: Tensor) -> Tensor:
+    """values (C,) in the shape that fits x (b, C, ...)."""
+    return values.reshape([1, -1, *[1] * (len(x.shape) - 2)])
+
+
+def _sum(x: Tensor) -> Tensor:
+    """x (b, C, ...) -> the sum of each channel (C,)."""
+    return x.sum(axis=[axis for axis in range(len(x.shape)) if axis != 1])
+
+
+def _count(x: Tensor) -> int:
+    return int(x.size // x.shape[1])
+
+
+def _shared_forward(layer: Any, x: Tensor) -> Tensor:
+    """Training mode: normalise by the joined batch, and move the running statistics by it (as Paddle: biased)."""
+    x = x.astype("float32")
+    with paddle.no_grad():
+        count = _count(x) * dist.size()
+        mean = dist.total(_sum(x)) / count
+        variance = dist.total(_sum((x - _across(mean, x)) ** 2)) / count
+        for running, now in ((layer._mean, mean), (layer._variance, variance)):
+            running.set_value(layer._momentum * running + (1.0 - layer._momentum) * now)
+    one, zero = paddle.ones_like(mean), paddle.zeros_like(mean)
+    weight = one if layer.weight is None else layer.weight
+    return _Normalise.apply(x, weight, zero if layer.bias is None else layer.bias, mean, variance, layer._epsilon)
+
+
+def _local(layer: Any) -> bool:
+    return not layer.training or bool(layer._use_global_stats)
+
+
+class SharedBatchNorm1D(nn.BatchNorm1D):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.BatchNorm1D.forward(self, input) if _local(self) else _shared_forward(self, input)
+
+
+class SharedBatchNorm2D(nn.BatchNorm2D):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.BatchNorm2D.forward(self, input) if _local(self) else _shared_forward(self, input)
+
+
+_SHARED: dict[type, type] = {nn.BatchNorm1D: SharedBatchNorm1D, nn.BatchNorm2D: SharedBatchNorm2D}

@@ -1,0 +1,209 @@
+"""What several processes must find as one does; run under the launcher it writes what its world found into a file.
+
+Each case is a function without arguments that gives arrays by name, whole ones: of a batch, a loss, all class centres.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent / "losses"))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from metric_learning import runtime
+
+    runtime.prepare(threads=1)
+
+import paddle
+
+if __name__ == "__main__":
+    paddle.set_device("cpu")
+
+from margin_twins import CASES as MARGINS
+from margin_twins import built
+from paddle import nn
+
+from metric_learning import dist
+from metric_learning.checkpoint import Run, State
+from metric_learning.data.loader import Batch
+from metric_learning.losses import PAIR_LOSSES, pair_loss
+from metric_learning.losses.centers import divided_names
+from metric_learning.optimizer import Optimizer
+from metric_learning.step import Step
+from metric_learning.sync_norm import share_statistics
+
+B, C, D = 12, 7, 5
+SAMPLED = [(name, {**settings, "centers": "partial", "partial_rate": 0.3}) for name, settings in MARGINS]
+ALL_TAKE_PART = [("arcmargin", {"centers": "partial", "partial_rate": 1.0}), ("softmax", {"focal_gamma": 2.0})]
+ELEMENT = [*MARGINS, *SAMPLED, *ALL_TAKE_PART, ("magface", {"dropout": 0.4})]
+LABELS = [4, 1, 4, 0, 1, 4, 2, 2, 1, 6, 2, 0]  # unequal counts, a class alone, one that is not there
+TRIPLES = [0, 0, 1, 2, 2, 0, 1, 1, 2, 4, 4, 0]
+PAIRS = [(name, {}) for name in PAIR_LOSSES]
+PAIRS += [("triplet", {"mining": mining}) for mining in ("batch_hard", "semi_hard", "batch_all")]
+PAIRS += [("triplet", {"mining": "batch_all", "soft_margin": True})]
+
+
+def key(name: str, settings: dict) -> str:
+    return " ".join([name, *(f"{k}={v}" for k, v in settings.items())])
+
+
+def part(values: np.ndarray) -> np.ndarray:
+    """This process's rows of a batch."""
+    return values[slice(*dist.share(len(values)))]
+
+
+def whole(values) -> np.ndarray:
+    """Rows of all processes, put together."""
+    return np.concatenate(dist.objects(np.asarray(values)))
+
+
+class Smooth(nn.Layer):
+    """A small network with both kinds of batch normalisation. It has no kink, at which rounding would become a jump,
+    and no bias before a normalisation, whose gradient would be rounding alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2D(3, 6, 3, 2, bias_attr=False), nn.BatchNorm2D(6)
+        self.last, self.normed = nn.Linear(6, D, bias_attr=False), nn.BatchNorm1D(D)
+
+    def forward(self, images):
+        maps = paddle.tanh(self.norm(self.first(images)))
+        return self.normed(self.last(maps.mean(axis=[2, 3]))) + 0.1
+
+
+def network(shared: bool = True) -> nn.Layer:
+    paddle.seed(3)
+    made = Smooth()
+    return share_statistics(made) if shared else made
+
+
+def batch(step: int, labels=LABELS) -> Batch:
+    """This process's part of a batch."""
+    rng = np.random.default_rng(step)
+    images = (rng.normal(size=(B, 3, 10, 10)) + rng.normal(size=(B, 1, 1, 1))).astype(np.float32)
+    rows = part(np.arange(B))
+    return Batch(step, images[rows], np.array(labels)[rows], rows, [str(row) for row in rows], [None] * len(rows))
+
+
+def loss_of(name: str, settings: dict):
+    if name in PAIR_LOSSES:
+        return pair_loss(name, **settings)
+    return built(name, classes=C, dim=D, trained=True, **settings)
+
+
+def labels_of(name: str, settings: dict) -> list[int]:
+    return TRIPLES if name == "triplet" and settings.get("mining", "given") == "given" else LABELS
+
+
+def one_batch(name: str, settings: dict) -> dict[str, np.ndarray]:
+    """Value and gradients of a loss at embeddings that all processes have."""
+    loss = loss_of(name, settings)
+    rows = np.random.default_rng(1).normal(size=(B, D)).astype(np.float32)
+    x = paddle.to_tensor(part(rows), stop_gradient=False)
+    y = dist.joined(paddle.to_tensor(part(np.array(labels_of(name, settings)))))
+    paddle.seed(9)
+    value = loss(dist.gathered(x), y)
+    value.backward()
+    found = {"value": np.array(value.item()), "gradient": whole(x.grad.numpy())}
+    found |= {f"figure {figure}": np.array(number) for figure, number in loss.figures.items()}
+    return found | {f"slope {n}": whole(p.grad.numpy()) for n, p in loss.named_parameters() if not p.stop_gradient}
+
+
+def trained(name: str, settings: dict, kind: str = "momentum", pieces: int = 1, clip: float = 0.3, steps: int = 10):
+    """Everything after some steps."""
+    loss, net = loss_of(name, settings), network()
+    optimizer = Optimizer(kind, net, loss, momentum=0.9, weight_decay=0.01, clip_norm=clip)
+    optimizer.set_lr(0.02)
+    learn = Step(net, lambda b: net(paddle.to_tensor(b.images)), loss, seed=4, pieces=pieces)
+    for number in range(steps):
+        learn(batch(number, labels_of(name, settings)))
+        optimizer.step()
+    found = {f"net {n}": value.numpy() for n, value in net.state_dict().items()}
+    divided = divided_names(loss)
+    return found | {n: whole(v.numpy()) if n in divided else v.numpy() for n, v in loss.state_dict().items()}
+
+
+def state(name: str, settings: dict) -> State:
+    paddle.seed(2)
+    net = network()
+    net.spec = type("Spec", (), {"to_dict": lambda self: {}})()
+    loss = loss_of(name, settings)
+    return State(net, loss, Optimizer("momentum", net, loss, momentum=0.9, weight_decay=0.01))
+
+
+def go(made: State, steps: int) -> State:
+    learn = Step(made.embedder, lambda b: made.embedder(paddle.to_tensor(b.images)), made.loss, seed=4)
+    made.optimizer.set_lr(0.02)
+    for _ in range(steps):
+        learn(batch(made.step))
+        made.update()
+    return made
+
+
+def everything(made: State) -> dict[str, np.ndarray]:
+    arrays, divided = made._arrays()
+    return {n: whole(value) if n in divided else value for n, value in arrays.items()}
+
+
+RESUMED = [("arcmargin", {}), ("softmax", {"centers": "partial", "partial_rate": 0.4})]
+
+
+def saved(folder: Path) -> None:
+    """Four steps, saved; what all eight would give is computed by another world."""
+    for number, (name, settings) in enumerate(RESUMED):
+        go(state(name, settings), 4).save(Run(folder / str(number)), keep=0)
+
+
+def resumed(folder: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for number, (name, settings) in enumerate(RESUMED):
+        made = state(name, settings)
+        made.restore(Run(folder / str(number)).latest)
+        assert made.step == 4
+        found |= {f"{number} {n}": value for n, value in everything(go(made, 4)).items()}
+    return found
+
+
+def straight() -> dict[str, np.ndarray]:
+    cases = [everything(go(state(name, settings), 8)) for name, settings in RESUMED]
+    return {f"{number} {n}": value for number, found in enumerate(cases) for n, value in found.items()}
+
+
+def talk() -> dict[str, np.ndarray]:
+    """The small things; each array is the same for every number of processes."""
+    net = network(shared=False)
+    net.norm._mean.set_value(paddle.full([6], float(dist.rank() * 2 - dist.size() + 1)))
+    dist.mean_statistics(net)
+    shares = dist.objects(dist.share(11))
+    return {
+        "any": np.array([dist.any_of(dist.rank() == 0), dist.any_of(False)]),
+        "first": np.array([dist.from_first(dist.rank()), int(dist.is_first()) if dist.is_first() else 1]),
+        "shares": np.concatenate([np.arange(*share) for share in shares]),
+        "mean": net.norm._mean.numpy(),
+        "largest": dist.largest(paddle.to_tensor([float(-dist.rank()), 3.0])).numpy(),
+    }
+
+
+def all_cases() -> dict[str, np.ndarray]:
+    found = {f"talk/{n}": value for n, value in talk().items()}
+    for name, settings in [*ELEMENT, *PAIRS]:
+        for what, case in (("one", one_batch), ("ten", trained)):
+            made = case(name, settings)
+            found |= {f"{what} {key(name, settings)}/{n}": value for n, value in made.items()}
+    for kind in ("momentum", "adam"):
+        for centers in ("all", "partial"):
+            made = trained("arcmargin", {"centers": centers}, kind, steps=5)
+            found |= {f"{kind} {centers}/{n}": value for n, value in made.items()}
+    return found | {f"straight/{n}": value for n, value in straight().items()}
+
+
+if __name__ == "__main__":
+    dist.start()
+    job, folder = sys.argv[1], Path(sys.argv[2])
+    if job == "save":
+        saved(folder)
+    else:
+        arrays = all_cases() if job == "cases" else resumed(folder)
+        if dist.is_first():
+            np.savez(folder / f"{job}-{dist.size()}.npz", **arrays)
