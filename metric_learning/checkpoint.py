@@ -22,6 +22,7 @@ from paddle import nn
 
 from metric_learning import dist
 from metric_learning.average import Average
+from metric_learning.batch_norm import mean_statistics
 from metric_learning.checks import UserError
 from metric_learning.embedder import arrays_of, check_finite, put_arrays
 from metric_learning.files import (
@@ -161,7 +162,7 @@ class State:
     @contextlib.contextmanager
     def judged(self) -> Iterator[None]:
         """Inside, the embedder has the weights that are evaluated and kept, the same on all processes."""
-        dist.mean_statistics(self.embedder)
+        mean_statistics(self.embedder)
         with self.average.in_place() if self.average is not None else contextlib.nullcontext():
             yield
 
@@ -172,7 +173,7 @@ class State:
         first writes the rest too, and comes last: a checkpoint is whole once its `step-` file is there.
         """
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
-        dist.mean_statistics(self.embedder)
+        mean_statistics(self.embedder)
         arrays, divided = self._arrays()
         check_finite(arrays, path)
         if not dist.is_first():

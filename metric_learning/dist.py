@@ -200,13 +200,3 @@ def same_start(layer: nn.Layer) -> None:
     if size() > 1:
         for value in layer.state_dict().values():
             collective.broadcast(value, 0)
-
-
-def mean_statistics(net: nn.Layer) -> None:
-    """Running statistics that each process has gathered from its own pictures -> their mean, on all processes."""
-    if size() == 1:
-        return
-    for layer in net.sublayers():
-        for value in (getattr(layer, name, None) for name in ("_mean", "_variance")):
-            if isinstance(value, Tensor):
-                value.set_value(total(value) / size())

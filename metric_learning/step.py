@@ -1,7 +1,6 @@
 """The loss and the gradients of one step: of a whole batch or piece by piece, on one process or several."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import paddle
 from paddle import Tensor, nn
 
 from metric_learning import dist
+from metric_learning.batch_norm import still_statistics
 from metric_learning.data.loader import Batch
 from metric_learning.losses.base import Loss
 
@@ -56,7 +56,7 @@ class Step:
         found.stop_gradient = False
         value = self._loss(found, batch)
         (value * self.scale()).backward()
-        slopes = paddle.split(found.grad, [len(part.labels) for part in parts])
+        slopes = paddle.split(found.grad.detach(), [len(part.labels) for part in parts])
         for place, (part, slope) in enumerate(zip(parts, slopes, strict=True)):
             (self._embed(part, place) * slope).sum().backward()
         return float(value.item())
@@ -80,17 +80,3 @@ def pieces_of(batch: Batch, count: int) -> Iterator[Batch]:
     for number in range(count):
         part = slice(total * number // count, total * (number + 1) // count)
         yield batch._replace(**{name: getattr(batch, name)[part] for name in batch._fields if name != "step"})
-
-
-@contextmanager
-def still_statistics(network: nn.Layer) -> Iterator[None]:
-    """Running statistics are behind it what they were before."""
-    kept = [
-        (value, value.clone())
-        for layer in network.sublayers(include_self=True)
-        for value in (getattr(layer, name, None) for name in ("_mean", "_variance"))
-        if isinstance(value, Tensor)
-    ]
-    yield
-    for value, before in kept:
-        value.set_value(before)

@@ -25,13 +25,14 @@ from margin_twins import built
 from paddle import nn
 
 from metric_learning import dist
+from metric_learning.backbones.iresnet import FixedScaleNorm
+from metric_learning.batch_norm import mean_statistics, share_statistics
 from metric_learning.checkpoint import Run, State
 from metric_learning.data.loader import Batch
 from metric_learning.losses import PAIR_LOSSES, pair_loss
 from metric_learning.losses.centers import divided_names
 from metric_learning.optimizer import Optimizer
 from metric_learning.step import Step
-from metric_learning.sync_norm import share_statistics
 
 B, C, D = 12, 7, 5
 SAMPLED = [(name, {**settings, "centers": "partial", "partial_rate": 0.3}) for name, settings in MARGINS]
@@ -65,7 +66,7 @@ class Smooth(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.norm = nn.Conv2D(3, 6, 3, 2, bias_attr=False), nn.BatchNorm2D(6)
-        self.last, self.normed = nn.Linear(6, D, bias_attr=False), nn.BatchNorm1D(D)
+        self.last, self.normed = nn.Linear(6, D, bias_attr=False), FixedScaleNorm(D)
 
     def forward(self, images):
         maps = paddle.tanh(self.norm(self.first(images)))
@@ -174,7 +175,7 @@ def talk() -> dict[str, np.ndarray]:
     """The small things; each array is the same for every number of processes."""
     net = network(shared=False)
     net.norm._mean.set_value(paddle.full([6], float(dist.rank() * 2 - dist.size() + 1)))
-    dist.mean_statistics(net)
+    mean_statistics(net)
     shares = dist.objects(dist.share(11))
     return {
         "any": np.array([dist.any_of(dist.rank() == 0), dist.any_of(False)]),

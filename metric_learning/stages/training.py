@@ -9,6 +9,7 @@ import paddle
 
 from metric_learning import dist, runtime
 from metric_learning.average import Average
+from metric_learning.batch_norm import share_statistics
 from metric_learning.checkpoint import Run, State, new_run, newest_run
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
 from metric_learning.data.loader import BadPictures, Batch, train_batches
@@ -21,6 +22,7 @@ from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
 from metric_learning.freezing import freeze
 from metric_learning.log import NoLog, RunLog
+from metric_learning.recompute import recompute_blocks
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
 from metric_learning.stages import calibrating, grouping, setup
@@ -28,7 +30,6 @@ from metric_learning.stages.parts import Forward, Parts, forward_of, optimizer, 
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
-from metric_learning.sync_norm import share_statistics
 from metric_learning.train import Plan, Scores, fit
 from metric_learning.weights import load_weights
 
@@ -140,7 +141,9 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)
     if config.sync_bn:
-        share_statistics(embedder)
+        embedder = share_statistics(embedder)
+    if config.recompute and not recompute_blocks(embedder.backbone):
+        say(f"--recompute has no effect: {config.model} is not made of blocks.")
     made = parts(config, splits.train, embedder.size)
     for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)

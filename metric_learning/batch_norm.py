@@ -1,5 +1,7 @@
-"""Batch normalisation over the batches of all processes together, as if one process had normalised the joined batch."""
+"""Batch normalisation's statistics: taken over all processes together, averaged over them, or kept as they are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import paddle
@@ -9,8 +11,30 @@ from paddle.autograd import PyLayer
 from metric_learning import dist
 
 
+def _running(network: nn.Layer) -> list[Tensor]:
+    """The running means and variances of a network."""
+    layers = network.sublayers(include_self=True)
+    found = [getattr(layer, name, None) for layer in layers for name in ("_mean", "_variance")]
+    return [value for value in found if isinstance(value, Tensor)]
+
+
+def mean_statistics(network: nn.Layer) -> None:
+    """Running statistics that each process has gathered from its own pictures -> their mean, on all processes."""
+    for value in _running(network) if dist.size() > 1 else []:
+        value.set_value(dist.total(value) / dist.size())
+
+
+@contextmanager
+def still_statistics(network: nn.Layer) -> Iterator[None]:
+    """Running statistics are behind it what they were before."""
+    kept = [(value, value.clone()) for value in _running(network)]
+    yield
+    for value, before in kept:
+        value.set_value(before)
+
+
 def share_statistics(network: nn.Layer) -> nn.Layer:
-    """The network, its batch normalisation layers exchanging sums from now on; nothing else about them changes.
+    """The network, its layers normalising by the joined batch of all processes from now on, as one process would.
 
     On GPUs these are Paddle's own nn.SyncBatchNorm, which has no kernel for a CPU; there they are the layers below.
     """
@@ -19,9 +43,20 @@ def share_statistics(network: nn.Layer) -> nn.Layer:
     if paddle.get_device() != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for layer in network.sublayers(include_self=True):
-        if type(layer) in _SHARED:
-            layer.__class__ = _SHARED[type(layer)]
+        if isinstance(layer, nn.BatchNorm1D | nn.BatchNorm2D):
+            layer.__class__ = _shared(type(layer))
     return network
+
+
+def _shared(kind: Any) -> Any:
+    """The same kind of layer, its statistics shared in training."""
+    return type(f"Shared{kind.__name__}", (kind,), {"forward": _forward, "plain": kind.forward})
+
+
+def _forward(self, input):  # type: ignore[no-untyped-def]
+    if not self.training or self._use_global_stats:
+        return self.plain(input)
+    return _shared_forward(self, input)
 
 
 class _Normalise(PyLayer):
@@ -71,20 +106,3 @@ def _shared_forward(layer: Any, x: Tensor) -> Tensor:
     one, zero = paddle.ones_like(mean), paddle.zeros_like(mean)
     weight = one if layer.weight is None else layer.weight
     return _Normalise.apply(x, weight, zero if layer.bias is None else layer.bias, mean, variance, layer._epsilon)
-
-
-def _local(layer: Any) -> bool:
-    return not layer.training or bool(layer._use_global_stats)
-
-
-class SharedBatchNorm1D(nn.BatchNorm1D):
-    def forward(self, input: Tensor) -> Tensor:
-        return nn.BatchNorm1D.forward(self, input) if _local(self) else _shared_forward(self, input)
-
-
-class SharedBatchNorm2D(nn.BatchNorm2D):
-    def forward(self, input: Tensor) -> Tensor:
-        return nn.BatchNorm2D.forward(self, input) if _local(self) else _shared_forward(self, input)
-
-
-_SHARED: dict[type, type] = {nn.BatchNorm1D: SharedBatchNorm1D, nn.BatchNorm2D: SharedBatchNorm2D}

@@ -1,0 +1,81 @@
+"""The moving average of the weights: its formula, where it stands in, and that a resumed run has it again."""
+
+import numpy as np
+import paddle
+import pytest
+from small_runs import Training, equal_arrays, new_embedder, write_pictures
+
+from metric_learning.average import Average
+from metric_learning.checks import UserError
+from metric_learning.embedder import arrays_of
+from metric_learning.files import read_tensors
+
+pytestmark = pytest.mark.filterwarnings("ignore:When training")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def test_it_is_the_formula():
+    net = new_embedder()
+    average, expected = Average(net, 0.5), {n: v.astype(np.float64) for n, v in arrays_of(net).items()}
+    for t in range(1, 9):
+        for value in net.state_dict().values():
+            value.set_value(value + paddle.randn(value.shape))
+        average.update()
+        decay = min(0.5, (1 + t) / (10 + t))
+        expected = {n: decay * v + (1 - decay) * arrays_of(net)[n] for n, v in expected.items()}
+    for n, value in expected.items():
+        np.testing.assert_allclose(average.arrays()[n], value, rtol=1e-4, atol=1e-5)
+
+
+def test_it_stands_in_for_the_weights_and_goes_again():
+    net = new_embedder()
+    average, before = Average(net, 0.9), arrays_of(net)
+    for value in net.state_dict().values():
+        value.set_value(value * 2.0 + 1.0)
+    now = arrays_of(net)
+    with average.in_place():
+        equal_arrays(arrays_of(net), before)
+    equal_arrays(arrays_of(net), now)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_a_decay_that_is_none_is_refused(decay):
+    with pytest.raises(UserError, match="--ema"):
+        Average(new_embedder(), decay)
+
+
+def averaged(pictures, folder) -> Training:
+    training = Training(pictures, folder)
+    training.state.average = Average(training.state.embedder, 0.8)
+    return training
+
+
+def test_the_average_is_what_is_kept_and_judged(pictures, tmp_path):
+    training = averaged(pictures, tmp_path)
+    judged = []
+
+    def judge():
+        judged.append(arrays_of(training.state.embedder))
+        return {"score": float(len(judged))}
+
+    training.judge = judge
+    training.go(4, test=4)
+    best = read_tensors(training.run.best)[0]
+    equal_arrays(best, judged[-1])
+    equal_arrays(best, training.state.average.arrays())
+    assert not np.array_equal(best["neck.0.weight"], arrays_of(training.state.embedder)["neck.0.weight"])
+
+
+def test_four_steps_and_four_more_are_eight(pictures, tmp_path):
+    averaged(pictures, tmp_path / "a").go(4)
+    again = averaged(pictures, tmp_path / "b")
+    again.state.restore(
+        tmp_path / "a" / sorted(p.name for p in (tmp_path / "a").iterdir())[0] / "checkpoints" / "latest.safetensors"
+    )
+    again.go(8)
+    whole = averaged(pictures, tmp_path / "c").go(8)
+    equal_arrays(read_tensors(again.run.latest)[0], read_tensors(whole.run.latest)[0])
