@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.names import taken
 from metric_learning.data.pair_lists import PairList, TemplateList
 from metric_learning.data.pictures import PictureError
 from metric_learning.data.questions import Questions
@@ -31,7 +32,7 @@ class Embedded:
     embeddings: NDArray[np.float32]
     labels: NDArray[np.int64]
     groups: NDArray[np.str_] | None
-    paths: list[str]
+    paths: Sequence[str]
 
     def less(self, means: GroupMeans | None) -> "Embedded":
         """As pairs are compared: each embedding normalised and less the mean of its group, where those are known."""
@@ -41,7 +42,7 @@ class Embedded:
 def embed_set(predictor: Predictor, pictures: PictureSet, reader: Reader, bad: BadPictures) -> Embedded:
     kept, embeddings = embed(predictor, pictures.paths, reader, bad)
     groups = np.array(pictures.groups)[kept] if pictures.groups else None
-    return Embedded(embeddings, pictures.labels[kept], groups, [pictures.paths[i] for i in kept])
+    return Embedded(embeddings, pictures.labels[kept], groups, taken(pictures.paths, kept))
 
 
 def retrieval(embedded: Embedded) -> RetrievalMetrics:

@@ -36,7 +36,7 @@ class Means:
 
 @pytest.fixture
 def paths(tmp_path):
-    return write_pictures(tmp_path / "pictures", 4, 3).paths
+    return list(write_pictures(tmp_path / "pictures", 4, 3).paths)
 
 
 @pytest.fixture(autouse=True)

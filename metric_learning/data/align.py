@@ -139,7 +139,7 @@ def align_folder(root: Path, output: Path, find: Find, side: int = SIDE, workers
 
     .jpg, .jpeg (quality 95) and .png keep their names, others get .png behind it. Each file is whole or not there.
     """
-    names = pictures_below(root)
+    names = list(pictures_below(root))
     waiting = [item for item in names if not target_of(output, item).exists()]
     left_out = []
     with tqdm(

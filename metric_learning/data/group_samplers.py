@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
+from metric_learning.data.names import Coded
 from metric_learning.data.samplers import ClassSampler, Indices, ShuffleSampler
 
 PATTERN = 1000  # slots after which the pattern of groups repeats
@@ -20,17 +21,17 @@ def group_codes(groups: Sequence[str], flag: str) -> tuple[list[str], Indices]:
 
     Raises UserError, in which `flag` is the option that asks, where pictures have no group or all have the same.
     """
-    without = sum(not name for name in groups)
+    coded = Coded.of(groups).sorted()
+    without = int(coded.counts()[0]) if "" in coded.names[:1] else 0
     if not len(groups) or without:
         count = f"{without} training pictures have none" if without else "this data has none"
         raise UserError(
             f"{flag} needs a group for every training picture; {count}: use <Group>/<identity>/<picture> folders "
             "(--dataset=groups) or a csv with a group column."
         )
-    names, codes = np.unique(np.array(groups), return_inverse=True)
-    if len(names) < 2:
-        raise UserError(f"{flag} needs training pictures of 2 or more groups; all are of {str(names[0])!r}. Drop it.")
-    return [str(name) for name in names], codes.ravel().astype(np.int64)
+    if len(coded.names) < 2:
+        raise UserError(f"{flag} needs training pictures of 2 or more groups; all are of {coded.names[0]!r}. Drop it.")
+    return coded.names, coded.codes.astype(np.int64)
 
 
 def groups_of_classes(labels: Indices, codes: Indices) -> Indices:
@@ -71,13 +72,15 @@ class GroupShuffleSampler:
 
     def batch(self, step: int) -> Indices:
         """(B,) int64, in the order of the pattern."""
-        slots = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return np.array([self._picture(*divmod(slot, len(self._pattern))) for slot in slots], dtype=np.int64)
-
-    def _picture(self, turn: int, place: int) -> int:
-        code = int(self._pattern[place])
-        draw = turn * int(self._counts[code]) + int(self._before[place])
-        return int(self.members[code][self._streams[code].batch(draw)[0]])
+        slots = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        turns, places = np.divmod(slots, len(self._pattern))
+        codes = self._pattern[places]
+        draws = turns * self._counts[codes] + self._before[places]
+        chosen = np.empty(self.batch_size, np.int64)
+        for code in np.unique(codes):
+            here = codes == code
+            chosen[here] = self.members[code][self._streams[code].at(draws[here])]
+        return chosen
 
 
 def _spread(shares: NDArray[np.float64], places: int) -> Indices:

@@ -4,10 +4,12 @@ What a batch holds is a function of (data, seed, step): the same for any number 
 Threads leave nothing behind when the program is killed.
 """
 
+import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from metric_learning.checks import UserError, check_range
 from metric_learning.data.pictures import PictureError, Source, read_picture
 from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
-from metric_learning.data.sources import PictureSet
+from metric_learning.data.sources import ClassIndices, PictureSet
 from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, Window, to_batch
 
 Indices = NDArray[np.int64]
@@ -28,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class Batch(NamedTuple):
-    """One training batch: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths of its pictures.
+    """One training batch, or a process's part: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths.
 
     windows: the B parts of the pictures that the images show.
     """
@@ -102,20 +104,22 @@ def train_batches(
     its slots go to one other class, not in the batch if possible, so a batch of P x K stays one. Labels and indices are
     those of the pictures that were read. Errors of a worker are raised here as they are. Close the iterator, or let go
     of it, to stop early.
+
+    part: (rank, size). Of the sampler's B slots only rank B / size .. (rank + 1) B / size are read and given out; the
+    batches of all ranks, one behind the other, are the batch of one process. UserError where size does not divide B.
     """
     check_range("--num_workers", workers, 0)
-    classes = pictures.class_indices()
+    mine = _own_slots(len(sampler.batch(start_step)), part) if part[1] != 1 else slice(None)
+    classes = functools.cache(pictures.class_indices)
 
     def make(task: tuple[int, Indices], stop: threading.Event) -> Batch:
         step, wanted = task
         picker = _Picker(pictures, classes, wanted, bad)
         chosen, ready, windows = [], [], []
-        rank, size = part
-        for slot in range(rank * len(wanted) // size, (rank + 1) * len(wanted) // size):
-            index = wanted[slot]
+        for slot in range(len(wanted))[mine]:
             if stop.is_set():
                 break
-            taken, picture = picker.read(int(index))
+            taken, picture = picker.read(int(wanted[slot]))
             chosen.append(taken)
             image, window = transform(picture, keyed_rng(AUGMENT, seed, step, slot))
             ready.append(image)
@@ -126,6 +130,18 @@ def train_batches(
 
     # Samplers keep the latest epoch, so they are asked in the caller's thread, one step after the other.
     return _in_order(((step, sampler.batch(step)) for step in range(start_step, stop_step)), make, workers)
+
+
+def _own_slots(batch_size: int, part: tuple[int, int]) -> slice:
+    """The slots of the global batch that rank part[0] of part[1] processes makes."""
+    rank, size = part
+    check_range("the rank of a process", rank, 0, size - 1)
+    if batch_size % size:
+        near = max(batch_size - batch_size % size, size)
+        raise UserError(
+            f"--train_batch_size={batch_size} must be a multiple of {size}, the number of processes; try {near}."
+        )
+    return slice(rank * batch_size // size, (rank + 1) * batch_size // size)
 
 
 def test_batches(
@@ -176,38 +192,61 @@ def _read(path: Source, bad: BadPictures) -> Picture | None:
 
 
 class _Picker:
-    """Reads the pictures of one batch, and finds the replacement of each that cannot be read."""
+    """Reads pictures of one batch, and finds the replacement of each that cannot be read.
 
-    def __init__(self, pictures: PictureSet, classes: list[Indices], indices: Indices, bad: BadPictures) -> None:
+    indices: those of the global batch, in its order. What replaces a picture depends on them alone, so that all
+    processes that make a part of the batch agree on it.
+    """
+
+    def __init__(
+        self, pictures: PictureSet, classes: Callable[[], ClassIndices], indices: Indices, bad: BadPictures
+    ) -> None:
         self.pictures, self.classes, self.bad = pictures, classes, bad
-        self.present = {int(label) for label in pictures.labels[indices]}
+        self.wanted = list(dict.fromkeys(pictures.labels[indices].tolist()))  # the classes, in the order of the slots
+        self.alive: set[int] = set()
         self.instead: dict[int, int] = {}
 
     def read(self, index: int) -> tuple[int, Picture]:
         """(the index of the picture that was read, the picture)."""
         label = int(self.pictures.labels[index])
-        place = int(np.searchsorted(self.classes[label], index))
-        for candidate in self._candidates(label):
-            found = self._from_class(candidate, place)
+        if label not in self.instead:
+            picture = _read(self.pictures.paths[index], self.bad)
+            found = (index, picture) if picture is not None else self._from_class(label, self._place(index))
             if found is not None:
-                self.present.add(candidate)
-                self.instead[label] = candidate
+                self.alive.add(label)
                 return found
+            self._settle(label)
+        while (found := self._from_class(self.instead[label], self._place(index))) is None:
+            self.instead[label] = self._stand_in(label)  # its files have gone meanwhile
+        return found
+
+    def _settle(self, last: int) -> None:
+        """Find the classes that stand in for those without a readable picture, in the order of the slots, to `last`."""
+        for label in self.wanted[: self.wanted.index(last) + 1]:
+            if label in self.alive or label in self.instead:
+                continue
+            if label != last and self._from_class(label, 0) is not None:
+                self.alive.add(label)  # of a slot that another process makes
+            else:
+                self.instead[label] = self._stand_in(label)
+
+    def _stand_in(self, label: int) -> int:
+        """The next class with a readable picture: of those absent from the batch, else of those present."""
+        present = {*self.wanted, *self.instead.values()}
+        count = len(self.classes())
+        for in_batch in (False, True):
+            for other in chain(range(label + 1, count), range(label)):
+                if (other in present) == in_batch and self._from_class(other, 0) is not None:
+                    return other
         raise UserError("none of the training pictures can be read; check --data_dir.")
 
-    def _candidates(self, label: int) -> Iterable[int]:
-        """The class itself, or the one that stands in for it; then the next ones, those absent from the batch first."""
-        if label in self.instead:
-            yield self.instead[label]
-        else:
-            yield label
-        others = [(label + shift) % len(self.classes) for shift in range(1, len(self.classes))]
-        present = set(self.present)
-        yield from (other for other in others if other not in present)
-        yield from (other for other in others if other in present)
+    def _place(self, index: int) -> int:
+        """Which picture of its class it is."""
+        return int(np.searchsorted(self.classes()[int(self.pictures.labels[index])], index))
 
     def _from_class(self, label: int, place: int) -> tuple[int, Picture] | None:
-        members = self.classes[label]
+        """The first readable picture of a class, from `place` on, cyclic."""
+        members = self.classes()[label]
         for shift in range(len(members)):
             index = int(members[(place + shift) % len(members)])
             picture = _read(self.pictures.paths[index], self.bad)

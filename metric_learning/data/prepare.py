@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.data.command import Parser, boolean, run
-from metric_learning.data.lists import Sample
+from metric_learning.data.samples import Sample
 from metric_learning.data.sources import read_parts
 from metric_learning.data.splits import allocate
 from metric_learning.files import atomic_write

@@ -1,4 +1,4 @@
-"""InsightFace's training sets: pictures packed in one MXNet RecordIO file, `train.rec`, read at random by memory map.
+"""InsightFace's training sets: pictures packed in one MXNet RecordIO file, `train.rec`, read at random.
 
 A file is a row of records: magic 0xced7230a, a word of 3 bits kind and 29 bits length, that many bytes, zeros up to a
 multiple of 4. Kind 0 is a whole record; where its content holds the magic at a multiple of 4 it is split there, the
@@ -13,23 +13,47 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
-from metric_learning.data.lists import Parts, Sample
+from metric_learning.data.names import Coded, Compact, Rows
+from metric_learning.data.samples import Parts, Samples
 
 MAGIC = 0xCED7230A
 HEADER = 24  # bytes of flag, label, id, id2
-CHUNK = 1 << 16
+CHUNK = 1 << 16  # records whose headers are read at a time
+TEXT = 1 << 20  # bytes of an index that are read at a time
+USUAL = 1 << 14  # bytes that most records fit into
 TRAIN = "train.rec"
 _NAME = re.compile(r"(.*\.rec)#(\d{1,18})", re.IGNORECASE | re.DOTALL)
 
 Words = NDArray[np.uint32]
 Numbers = NDArray[np.int64]
+
+
+class RecordPaths(Compact[str]):
+    """The names of N records of one file, by the bytes where they begin, (N,) int64."""
+
+    def __init__(self, file: str, places: Numbers) -> None:
+        self.file, self.places = file, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def _item(self, index: int) -> str:
+        return f"{self.file}#{self.places[index]}"
+
+    def take(self, rows: Rows) -> "RecordPaths":
+        return RecordPaths(self.file, self.places[rows])
+
+    def followed_by(self, others: Sequence[Sequence[str]]) -> "RecordPaths | None":
+        parts = [other.places for other in others if isinstance(other, RecordPaths) and other.file == self.file]
+        return RecordPaths(self.file, np.concatenate([self.places, *parts])) if len(parts) == len(others) else None
 
 
 def is_record(path: str | Path) -> bool:
@@ -38,11 +62,14 @@ def is_record(path: str | Path) -> bool:
 
 
 def read_encoded(path: str | Path) -> bytes:
-    """The encoded picture of the record that `path` names, a copy; ValueError where there is no whole record."""
+    """The encoded picture of the record that `path` names; ValueError where there is no whole record.
+
+    Any number of threads may read at once: a read moves no place in the file, and others go on while it waits.
+    """
     match = _NAME.fullmatch(str(path))
     if match is None:
         raise ValueError("not the name of a record, which is <file>.rec#<byte>")
-    content = _content(_map(match[1]), int(match[2]))
+    content = _content(_opened(match[1]), int(match[2]))
     return content[_picture_start(content) :]
 
 
@@ -54,86 +81,112 @@ def read_recordio(root: Path) -> Parts:
     Raises UserError where the file is cut off or is something else.
     """
     path = _find(root)
-    words = _words(path)
+    data = _mapped(path)
     index = path.with_suffix(".idx")
-    keys, places = read_index(index) if index.is_file() else _scan(path)
-    labels, flags, empty = _headers(words, places, path)
-    first, last = _identity_keys(path, keys, places, (flags > 1) & empty)
-    notes = (flags > 1) & (empty | ((keys >= first) & (keys < last)))
-    names = {value: _class_name(value, path) for value in np.unique(labels[~notes]).tolist()}
-    kept = zip(places[~notes].tolist(), labels[~notes].tolist(), strict=True)
-    samples = [Sample(f"{path}#{place}", names[label]) for place, label in kept]
-    if not samples:
+    keys, places = read_index(index) if index.is_file() else _scan(data, path)
+    labels, several, empty = _headers(np.frombuffer(data, "<u4", len(data) // 4), places, path)
+    first, last = _identity_keys(path, keys, places, several & empty)
+    kept = np.flatnonzero(~(several & (empty | ((keys >= first) & (keys < last)))))
+    if not len(kept):
         raise UserError(f"{path} holds no pictures.")
-    return {"all": samples}
+    paths = RecordPaths(str(path), places[kept])
+    groups = Coded(np.zeros(len(kept), np.uint8), [""])
+    return {"all": Samples(paths, _classes(labels[kept], path), groups)}
 
 
 def read_index(path: Path) -> tuple[Numbers, Numbers]:
     """`<key> <byte>` rows -> keys and bytes (N,), (N,) int64, sorted by key; a UserError where the file is not that."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # what NumPy says of text that is no number
-            table = np.fromstring(text.decode("ascii"), dtype=np.int64, sep=" ")
-    except (ValueError, DeprecationWarning):
-        table = np.zeros(1, np.int64)
-    if len(table) == 0 or len(table) % 2 or len(table) // 2 != sum(1 for line in text.split(b"\n") if line.strip()):
+    table = _whole_numbers(path)
+    if not len(table):
         raise UserError(
             f"{path} is not the index of a RecordIO file (rows of two whole numbers); "
             "without it the records are looked for one after the other: move it away."
         )
     keys, places = table[0::2], table[1::2]
-    order = np.argsort(keys, kind="stable")
-    keys, places = keys[order], places[order]
+    if (keys[1:] < keys[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+        keys, places = keys[order], places[order]
     if (keys[1:] == keys[:-1]).any():
         raise UserError(f"{path}: the key {keys[1:][keys[1:] == keys[:-1]][0]} is there twice; move the index away.")
     return keys, places
 
 
+def _whole_numbers(path: Path) -> Numbers:
+    """All numbers of a text file, two for each line that is not blank; none at all where it is not that."""
+    table, lines = array("q"), 0
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # what NumPy says of text that is no number
+            while text := file.read(TEXT) + file.readline():  # to the end of a line
+                if text.strip():
+                    table.frombytes(np.fromstring(text.decode("ascii"), dtype=np.int64, sep=" ").tobytes())
+                    lines += sum(1 for line in text.split(b"\n") if line.strip())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, DeprecationWarning):
+        return np.empty(0, np.int64)
+    return np.frombuffer(table, np.int64) if len(table) == 2 * lines else np.empty(0, np.int64)
+
+
 # ---- one record
 
 
+class _File:
+    """A file that is open for reading, and is closed when no thread uses it any more."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self.size, self._number = size, os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self._number)
+
+    def read(self, place: int, count: int) -> bytes:
+        return os.pread(self._number, count, place)
+
+
 @functools.lru_cache(maxsize=8)
-def _open(path: str, size: int, changed: int) -> memoryview:
-    with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+def _open(path: str, size: int, changed: int) -> _File:
+    return _File(path, size)
 
 
-def _map(path: str) -> memoryview:
-    """The file's bytes; mapped anew once it has changed, so that no one reads beyond its end, which would kill us."""
+def _opened(path: str) -> _File:
+    """The file, opened anew once it has changed. Not a memory map: a fault of one would hold up all other threads."""
     status = os.stat(path)
     if status.st_size < 8:
         raise ValueError("not a RecordIO file")
     return _open(path, status.st_size, status.st_mtime_ns)
 
 
-def _content(data: memoryview, place: int) -> bytes:
+def _content(file: _File, place: int) -> bytes:
     """The bytes of the record that begins at `place`, its parts put together again."""
     parts: list[bytes] = []
     wanted = (0, 1)
     while True:
-        kind, start, stop = _part(data, place)
+        begun = file.read(place, USUAL)
+        kind, start, stop = _part(begun[:8], place, file.size)
         if kind not in wanted:
             raise ValueError(f"byte {place} is not the {'next part' if parts else 'beginning'} of a record")
-        parts.append(bytes(data[start:stop]))
+        part = begun[8 : stop - place]
+        if len(part) < stop - start:
+            part += file.read(start + len(part), stop - start - len(part))
+        if len(part) < stop - start:
+            raise ValueError(f"the record at byte {place} is cut off: the file has become shorter")
+        parts.append(part)
         if kind in (0, 3):
             return struct.pack("<I", MAGIC).join(parts)
         place, wanted = (stop + 3) // 4 * 4, (2, 3)
 
 
-def _part(data: memoryview, place: int) -> tuple[int, int, int]:
-    """(kind, where the bytes start, where they stop) of the part of a record at `place`."""
-    if place + 8 > len(data):
-        raise ValueError(f"no record at byte {place}: the file ends at {len(data)}")
-    magic, word = struct.unpack_from("<II", data, place)
+def _part(head: bytes | memoryview, place: int, size: int) -> tuple[int, int, int]:
+    """(kind, where the bytes start, where they stop) of the part of a record at `place`, by its first 8 bytes."""
+    if len(head) < 8:
+        raise ValueError(f"no record at byte {place}: the file ends at {size}")
+    magic, word = struct.unpack("<II", head)
     start, stop = place + 8, place + 8 + (word & 0x1FFFFFFF)
     if magic != MAGIC:
         raise ValueError(f"no record begins at byte {place}")
-    if stop > len(data):
-        raise ValueError(f"the record at byte {place} is cut off: the file ends at {len(data)}")
+    if stop > size:
+        raise ValueError(f"the record at byte {place} is cut off: the file ends at {size}")
     return word >> 29, start, stop
 
 
@@ -160,20 +213,22 @@ def _find(root: Path) -> Path:
     return root / (TRAIN if TRAIN in names else names[0])
 
 
-def _words(path: Path) -> Words:
-    """The file as little-endian 32-bit words: records begin at multiples of 4."""
+def _mapped(path: Path) -> memoryview:
+    """The whole file in memory, as far as it is looked at: the way through all headers that reads ahead."""
     try:
-        data = _map(str(path))
-        return np.frombuffer(data, "<u4", len(data) // 4)
+        if path.stat().st_size < 8:
+            raise ValueError("not a RecordIO file")
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read as a RecordIO file: {reason}.") from error
 
 
-def _scan(path: Path) -> tuple[Numbers, Numbers]:
+def _scan(data: memoryview, path: Path) -> tuple[Numbers, Numbers]:
     """Where each record begins, found by going from one to the next; the keys are their numbers."""
     try:
-        places = np.fromiter(_record_places(_map(str(path))), np.int64)
+        places = np.fromiter(_record_places(data), np.int64)
     except ValueError as error:
         raise UserError(f"{path}: {error}. Was it copied whole?") from error
     return np.arange(len(places)), places
@@ -182,7 +237,7 @@ def _scan(path: Path) -> tuple[Numbers, Numbers]:
 def _record_places(data: memoryview) -> Iterator[int]:
     place, inside = 0, False
     while place < len(data):
-        kind, _, stop = _part(data, place)
+        kind, _, stop = _part(data[place : place + 8], place, len(data))
         if (kind in (2, 3)) != inside or kind > 3:
             raise ValueError(f"byte {place} is not where a record may be split")
         if not inside:
@@ -192,15 +247,32 @@ def _record_places(data: memoryview) -> Iterator[int]:
         raise ValueError("the last record has no end")
 
 
-def _headers(words: Words, places: Numbers, path: Path) -> tuple[NDArray[np.float32], Numbers, NDArray[np.bool_]]:
-    """For records at `places` (N,): label (N,), number of labels in it (N,), whether no picture follows (N,)."""
+Header = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
+
+
+def _headers(words: Words, places: Numbers, path: Path) -> Header:
+    """For records at `places` (N,): label, whether it holds two labels or more, whether no picture follows; each (N,).
+
+    Every page of the file that a header lies on is touched once.
+    """
+    found = np.empty(len(places), np.float32), np.empty(len(places), np.bool_), np.empty(len(places), np.bool_)
+    size = path.stat().st_size
+    for begin in range(0, len(places), CHUNK):
+        block = slice(begin, begin + CHUNK)
+        for column, values in zip(found, _some_headers(words, places[block], path, size), strict=True):
+            column[block] = values
+    return found
+
+
+def _some_headers(words: Words, places: Numbers, path: Path, size: int) -> Header:
     wrong = (places < 0) | (places % 4 != 0) | (places > 4 * len(words) - 8)
     _check_none(wrong, places, path, "no record can begin there; is the index another file's, or the file cut off?")
-    magic, word, flag, label, second = _gather(words, places // 4)
+    at = places // 4 + np.array([[0], [1], [2], [3], [8]])
+    magic, word, flag, label, second = words[np.minimum(at, len(words) - 1)]
     _check_none(magic != MAGIC, places, path, "no record begins there; is the index another file's?")
     kinds, lengths, flags = word >> 29, (word & 0x1FFFFFFF).astype(np.int64), flag.astype(np.int64)
     _check_none(kinds > 1, places, path, "the middle of a record; is the index another file's?")
-    _check_none(places + 8 + lengths > path.stat().st_size, places, path, "the record there is cut off.")
+    _check_none(places + 8 + lengths > size, places, path, "the record there is cut off.")
     short = (kinds == 0) & ((lengths < HEADER) | (lengths < HEADER + 4 * flags))
     _check_none(short, places, path, "the record there is too short for its header.")
     labels = np.where(flags > 0, second, label).view("<f4").astype(np.float32)
@@ -208,21 +280,12 @@ def _headers(words: Words, places: Numbers, path: Path) -> tuple[NDArray[np.floa
     # A split record may be split within its header, so those few are put together.
     for number in np.flatnonzero(kinds == 1).tolist():
         labels[number], flags[number], empty[number] = _split_header(path, int(places[number]))
-    return labels, flags, empty
-
-
-def _gather(words: Words, at: Numbers) -> Words:
-    """The words 0, 1, 2, 3 and 8 of each record, (5, N); every page of the file is touched once."""
-    found = np.empty((5, len(at)), np.uint32)
-    for begin in range(0, len(at), CHUNK):
-        block = at[begin : begin + CHUNK] + np.array([[0], [1], [2], [3], [8]])
-        found[:, begin : begin + CHUNK] = words[np.minimum(block, len(words) - 1)]
-    return found
+    return labels, flags > 1, empty
 
 
 def _split_header(path: Path, place: int) -> tuple[float, int, bool]:
     try:
-        content = _content(_map(str(path)), place)
+        content = _content(_opened(str(path)), place)
         start = _picture_start(content)
     except ValueError as error:
         raise UserError(f"{path}: {error}. Was it copied whole?") from error
@@ -241,8 +304,18 @@ def _identity_keys(path: Path, keys: Numbers, places: Numbers, bare: NDArray[np.
     """The keys of InsightFace's identity records, first and last + 1, as record 0 says them; (inf, inf) without it."""
     if keys[0] != 0 or not bare[0]:
         return float("inf"), float("inf")
-    first, last = struct.unpack_from("<ff", _content(_map(str(path)), int(places[0])), HEADER)
+    first, last = struct.unpack_from("<ff", _content(_opened(str(path)), int(places[0])), HEADER)
     return first, last
+
+
+def _classes(labels: NDArray[np.float32], path: Path) -> Coded:
+    """labels (N,), whole numbers -> the names of the classes."""
+    values = np.unique(labels)
+    names = [_class_name(value, path) for value in values.tolist()]
+    codes = np.empty(len(labels), np.int32)
+    for begin in range(0, len(labels), CHUNK):
+        codes[begin : begin + CHUNK] = np.searchsorted(values, labels[begin : begin + CHUNK])
+    return Coded(codes, names)
 
 
 def _class_name(label: float, path: Path) -> str:

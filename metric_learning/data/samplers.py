@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
-from metric_learning.data.sources import indices_by_class
+from metric_learning.data.permutation import Permutation
+from metric_learning.data.sources import ClassIndices
 
 Indices = NDArray[np.int64]
+Order = Indices | Permutation
+
+# Up to so many pictures an epoch's order is drawn as an array; above, eight bytes a picture and process are too much.
+LARGEST = 1 << 22
 
 # What a generator is for; two purposes never share a stream.
 CLASS_ORDER, PICTURE_ORDER, TUPLES, AUGMENT = range(4)
@@ -43,21 +48,23 @@ class ShuffleSampler:
         check_range("the number of training pictures", n, 1)
         check_range("--train_batch_size", batch_size, 1)
         self.n, self.batch_size, self.seed = n, batch_size, seed
-        self._latest = (-1, np.empty(0, np.int64))
+        self._latest: tuple[int, Order] = -1, np.empty(0, np.int64)
 
     def batch(self, step: int) -> Indices:
         """(B,) int64; a batch across two epochs may hold a picture twice."""
-        position, end = step * self.batch_size, (step + 1) * self.batch_size
-        parts = []
-        while position < end:
-            epoch, start = divmod(position, self.n)
-            parts.append(self._order(epoch)[start : start + end - position])
-            position += len(parts[-1])
+        return self.at(np.arange(step * self.batch_size, (step + 1) * self.batch_size))
+
+    def at(self, positions: Indices) -> Indices:
+        """What stands at `positions` (M,) of the stream, ascending."""
+        epochs, places = np.divmod(positions, self.n)
+        parts = [self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
         return np.concatenate(parts)
 
-    def _order(self, epoch: int) -> Indices:
+    def _order(self, epoch: int) -> Order:
         if self._latest[0] != epoch:
-            self._latest = epoch, keyed_rng(CLASS_ORDER, self.seed, epoch).permutation(self.n).astype(np.int64)
+            rng = keyed_rng(CLASS_ORDER, self.seed, epoch)
+            drawn = rng.permutation(self.n).astype(np.int64) if self.n <= LARGEST else Permutation(self.n, rng)
+            self._latest = epoch, drawn
         return self._latest[1]
 
 
@@ -75,8 +82,8 @@ class ClassSampler:
         _check_multiple(batch_size, samples_each_class, "--samples_each_class")
         self.seed, self.samples_each_class = seed, samples_each_class
         self.classes_per_batch = batch_size // samples_each_class
-        self.members = indices_by_class(labels)
-        sizes = np.array([len(members) for members in self.members], dtype=np.int64)
+        self.members = ClassIndices(labels)
+        sizes = self.members.sizes
         self.usable = np.flatnonzero(sizes >= 2)
         self.left_out = int((sizes == 1).sum())
         self.small = int(((sizes >= 2) & (sizes < samples_each_class)).sum())
@@ -139,9 +146,9 @@ class TripletSampler:
         self.rows = 2 + self.negatives
         _check_multiple(batch_size, self.rows, "the pictures of one tuple")
         self.seed, self.count = seed, batch_size // self.rows
-        self.members = indices_by_class(labels)
-        self.filled = np.array([k for k, members in enumerate(self.members) if len(members)], dtype=np.int64)
-        self.usable = np.array([k for k in self.filled if len(self.members[k]) >= 2], dtype=np.int64)
+        self.members = ClassIndices(labels)
+        self.filled = np.flatnonzero(self.members.sizes)
+        self.usable = np.flatnonzero(self.members.sizes >= 2)
         self.left_out = len(self.filled) - len(self.usable)
         if len(self.filled) < 1 + self.negatives or not len(self.usable):
             raise UserError(

@@ -5,7 +5,7 @@ what is for training and what for testing, and "train", "val", "test" when it do
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_choice
-from metric_learning.data.lists import Parts as Parts
-from metric_learning.data.lists import Sample as Sample
 from metric_learning.data.lists import read_csv, read_sop_list
+from metric_learning.data.names import Coded, blocks
 from metric_learning.data.recordio import TRAIN, read_recordio
+from metric_learning.data.samples import Parts as Parts
+from metric_learning.data.samples import Sample as Sample
+from metric_learning.data.samples import SamplePacker, Samples
 from metric_learning.data.walk import check_folder, is_folder, pictures_below, visible
 
 SOP_LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
@@ -42,26 +44,33 @@ GROUP_NAMES = frozenset(_ANCESTRY + _REGION + _AMERICAN + _SEX)
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
-    """N pictures of C classes: paths (N), labels (N,) int64 in 0..C-1, classes: the C names, groups: N names or []."""
+    """N pictures of C classes: paths (N), labels (N,) int64 in 0..C-1, classes: the C names, groups: N names or [].
 
-    paths: list[str]
+    As the sources make it, paths and groups are compact (names.py): a path becomes a Python object when it is asked
+    for. Any other sequences do as well.
+    """
+
+    paths: Sequence[str]
     labels: NDArray[np.int64]
     classes: list[str]
-    groups: list[str]
+    groups: Sequence[str]
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> "PictureSet":
         """Keep the order of the samples; number the classes in the sorted order of their names."""
-        samples = list(samples)
-        classes = sorted({sample.label for sample in samples})
-        number = {name: k for k, name in enumerate(classes)}
-        groups = [sample.group for sample in samples]
+        samples = Samples.of(samples)
+        labels, groups = samples.labels.sorted(), samples.groups.sorted()
         return cls(
-            paths=[sample.path for sample in samples],
-            labels=np.array([number[sample.label] for sample in samples], dtype=np.int64),
-            classes=classes,
-            groups=groups if any(groups) else [],
+            paths=samples.paths,
+            labels=labels.codes.astype(np.int64),
+            classes=labels.names,
+            groups=groups if any(groups.names) else [],
         )
+
+    def samples(self) -> Samples:
+        """The same as a table of samples."""
+        groups = Coded.of(self.groups) if self.groups else Coded(np.zeros(len(self), np.uint8), [""])
+        return Samples(self.paths, Coded(self.labels, self.classes), groups)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,15 +79,29 @@ class PictureSet:
         """Pictures of each class, (C,) int64."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
-    def class_indices(self) -> list[NDArray[np.int64]]:
-        """C arrays: the indices of each class's pictures, ascending."""
-        return indices_by_class(self.labels)
+    def class_indices(self) -> "ClassIndices":
+        """[label] -> the indices of the class's pictures, ascending."""
+        return ClassIndices(self.labels)
 
 
-def indices_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """labels (N,) in 0..C-1 -> C arrays of indices, ascending; C is the highest label + 1."""
-    order = np.argsort(labels, kind="stable").astype(np.int64)
-    return np.split(order, np.cumsum(np.bincount(labels))[:-1]) if len(labels) else []
+class ClassIndices:
+    """The pictures of each of C classes: [label] -> their indices (n,) int64, ascending; C is the highest label + 1.
+
+    Two arrays, whatever the number of classes: the indices by class, and where each class begins in them.
+    """
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self.sizes = np.bincount(labels)
+        self._ends = np.cumsum(self.sizes)
+        order = np.argsort(labels, kind="stable")
+        self._order = order.astype(np.int32) if len(order) < 1 << 31 else order
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, label: int) -> NDArray[np.int64]:
+        stop = self._ends[label]
+        return self._order[stop - self.sizes[label] : stop].astype(np.int64)
 
 
 def recognise(data_dir: str | Path) -> str:
@@ -128,25 +151,28 @@ def _read_sop(root: Path) -> Parts:
 
 
 def _read_folders(root: Path) -> Parts:
-    found = pictures_below(root)
-    samples = [Sample(os.path.join(root, *names), "/".join(names[:-1])) for names in found if len(names) > 1]
-    if not samples and found:
+    packer = SamplePacker(str(root))
+    for block in blocks(pictures_below(root)):
+        inside = [names for names in block if len(names) > 1]
+        packer.add([os.path.join(*names) for names in inside], ["/".join(names[:-1]) for names in inside])
+    samples = packer.packed()
+    if not len(samples):
         raise UserError(f"{root} holds pictures but no class folders; the rule is one folder of pictures a class.")
     return {"all": samples}
 
 
 def _read_groups(root: Path) -> Parts:
-    samples = []
-    for names in pictures_below(root):
-        if len(names) == 2:
-            path = os.path.join(root, *names)
-            raise UserError(f"{path} lies in no identity folder; race folders are <Group>/<identity>/<picture>.")
-        if len(names) > 2:
-            samples.append(Sample(os.path.join(root, *names), "/".join(names[:2]), names[0]))
-    if not samples:
-        raise UserError(
-            f"{root} has no <Group>/<identity>/<picture> folders; --dataset=folders takes a folder a class."
-        )
+    packer = SamplePacker(str(root))
+    for block in blocks(names for names in pictures_below(root) if len(names) > 1):
+        for names in block:
+            if len(names) == 2:
+                path = os.path.join(root, *names)
+                raise UserError(f"{path} lies in no identity folder; race folders are <Group>/<identity>/<picture>.")
+        paths = [os.path.join(*names) for names in block]
+        packer.add(paths, ["/".join(names[:2]) for names in block], [names[0] for names in block])
+    samples = packer.packed()
+    if not len(samples):
+        raise UserError(f"{root} has no <Group>/<identity>/<picture> folders; --dataset=groups takes a folder a class.")
     return {"all": samples}
 
 

@@ -5,15 +5,21 @@ system and NumPy version, and a class added later does not reshuffle the rest.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metric_learning.checks import UserError, check_range
-from metric_learning.data.lists import Parts, Sample, read_list
+from metric_learning.data.lists import read_list
+from metric_learning.data.names import Coded
+from metric_learning.data.samples import Parts, Samples
 from metric_learning.data.sources import SOP_LISTS, PictureSet, read_parts, recognise
 from metric_learning.data.walk import check_folder
+
+Numbers = NDArray[np.int64]
 
 # The least number of classes from which the default splits any off, and the share of them.
 DEFAULTS = {"test": (4, 0.2), "val": (10, 0.1)}
@@ -55,8 +61,9 @@ def load_splits(
         raise UserError(
             f"{data_dir} has no {wanted}; add it, or set --test_classes to take classes from the training list."
         )
-    train = parts.get("all", []) + parts.get("train", [])
-    if len({sample.label for sample in train}) < 2:
+    # Taken out of `parts`, so that what is split up is let go of.
+    train = Samples.join([parts.pop(name) for name in ("all", "train") if name in parts])
+    if np.count_nonzero(train.labels.counts()) < 2:
         raise UserError(f"{data_dir} has fewer than 2 classes to train on; metric learning needs at least 2.")
     train, test = _part(train, parts, "test", test_classes, seed, notes)
     train, val = _part(train, parts, "val", val_classes, seed, notes)
@@ -101,7 +108,7 @@ def _read(
             raise UserError(
                 f"--test_list={test_list} is a {test_kind} list but the training list is {kind}; use one kind."
             )
-        parts["test"] = [sample for samples in test_parts.values() for sample in samples]
+        parts["test"] = Samples.join(list(test_parts.values()))
     return kind, parts
 
 
@@ -122,33 +129,36 @@ def _find_list(name: str | Path, data_dir: Path) -> Path:
 
 
 def _part(
-    train: list[Sample], parts: Parts, name: str, amount: float | None, seed: int, notes: list[str]
-) -> tuple[list[Sample], list[Sample]]:
+    train: Samples, parts: Parts, name: str, amount: float | None, seed: int, notes: list[str]
+) -> tuple[Samples, Samples]:
     """Split `name` ("test" or "val") off: (what is left to train, that part). Given pictures are kept as they are."""
     flag = f"--{name}_classes"
     if amount == 0:
-        return train, []
+        return train, Samples.of([])
     if name in parts:
         if amount is not None:
             raise UserError(
                 f"{flag}={amount:g}: the data names its own {name} pictures; drop the flag, or give 0 for none."
             )
         return train, parts[name]
-    counts = Counter(sample.label for sample in train)
+    counts = train.labels.counts()
     count = _class_count(name, amount, counts, notes)
-    chosen = set(_choose(train, counts, name, count, seed))
-    if chosen:
-        notes.append(f"{name}: {len(chosen)} of {len(counts)} classes, chosen by seed {seed} ({flag})")
-    rest = [sample for sample in train if sample.label not in chosen]
-    return rest, [sample for sample in train if sample.label in chosen]
+    if not count:
+        return train, Samples.of([])
+    chosen = _choose(train, counts, name, count, seed)
+    notes.append(f"{name}: {len(chosen)} of {np.count_nonzero(counts)} classes, chosen by seed {seed} ({flag})")
+    goes = np.zeros(len(counts), np.bool_)
+    goes[chosen] = True
+    gone = goes[train.labels.codes]
+    return train.take(np.flatnonzero(~gone)), train.take(np.flatnonzero(gone))
 
 
-def _class_count(name: str, amount: float | None, counts: Counter[str], notes: list[str]) -> int:
+def _class_count(name: str, amount: float | None, counts: Numbers, notes: list[str]) -> int:
     """How many classes to split off; 0, with a note, where the default finds too few."""
-    total = len(counts)
+    total = np.count_nonzero(counts)
     if amount is None:
         least, share = DEFAULTS[name]
-        paired = sum(count > 1 for count in counts.values())
+        paired = np.count_nonzero(counts > 1)
         if total < least or (name == "val" and paired < 2):
             notes.append(f"{name}: no classes split off, {total} to train on are too few (--{name}_classes forces it)")
             return 0
@@ -161,25 +171,35 @@ def _class_count(name: str, amount: float | None, counts: Counter[str], notes: l
     return count
 
 
-def _choose(train: list[Sample], counts: Counter[str], name: str, count: int, seed: int) -> list[str]:
-    ranked = sorted(counts, key=lambda label: (_rank(seed, name, label), label))
-    group_of = {sample.label: sample.group for sample in reversed(train)}
+def _choose(train: Samples, counts: Numbers, name: str, count: int, seed: int) -> Numbers:
+    """The codes of the classes to split off; counts: how many pictures those of train.labels.names have, 0 or more."""
+    names = train.labels.names
+    there = np.array(sorted(np.flatnonzero(counts).tolist(), key=names.__getitem__), np.int64)
+    ranks = np.fromiter((_rank(seed, name, names[code]) for code in there), np.uint64, len(there))
+    ranked = there[np.argsort(ranks, kind="stable")]  # of equal ranks the first name comes first
+    group_of = _first_groups(train)
     if name == "test":
         return _by_group(ranked, group_of, count)
     # A query without a positive says nothing, so val takes classes of one picture last.
-    paired = [label for label in ranked if counts[label] > 1]
-    singles = [label for label in ranked if counts[label] == 1]
-    return _by_group(paired, group_of, min(count, len(paired))) + singles[: max(0, count - len(paired))]
+    paired, singles = ranked[counts[ranked] > 1], ranked[counts[ranked] == 1]
+    first = _by_group(paired, group_of, min(count, len(paired)))
+    return np.concatenate([first, singles[: max(0, count - len(paired))]])
 
 
-def _by_group(ranked: list[str], group_of: dict[str, str], count: int) -> list[str]:
+def _first_groups(train: Samples) -> Coded:
+    """The group of each class's first picture, by the class's code."""
+    found = np.zeros(len(train.labels.names), np.int64)
+    found[train.labels.codes[::-1]] = train.groups.codes[::-1]  # of several for one place the last stays
+    return Coded(found, train.groups.names)
+
+
+def _by_group(ranked: Numbers, group_of: Coded, count: int) -> Numbers:
     """The first `count` of the ranked classes, each group giving its share."""
-    strata: dict[str, list[str]] = {}
-    for label in ranked:
-        strata.setdefault(group_of[label], []).append(label)
-    names = sorted(strata)
-    shares = allocate([len(strata[group]) for group in names], count)
-    return [label for group, share in zip(names, shares, strict=True) for label in strata[group][:share]]
+    groups = group_of.take(ranked).sorted()
+    by_group = ranked[np.argsort(groups.codes, kind="stable")]
+    strata = np.split(by_group, np.cumsum(groups.counts()))[:-1]  # the rest behind the last is nothing
+    shares = allocate([len(stratum) for stratum in strata], count)
+    return np.concatenate([ranked[:0], *(stratum[:share] for stratum, share in zip(strata, shares, strict=True))])
 
 
 def allocate(sizes: Sequence[int], count: int) -> list[int]:
@@ -192,20 +212,21 @@ def allocate(sizes: Sequence[int], count: int) -> list[int]:
     return shares
 
 
-def _rank(seed: int, purpose: str, label: str) -> bytes:
+def _rank(seed: int, purpose: str, label: str) -> int:
+    """A hash of eight bytes."""
     text = f"{seed}/{purpose}/{label}".encode(errors="surrogateescape")
-    return hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 # ---- telling
 
 
-def _overlaps(train: list[Sample], val: list[Sample], test: list[Sample]) -> list[str]:
+def _overlaps(train: Samples, val: Samples, test: Samples) -> list[str]:
     """Given lists may share classes with the training list; then their figure is not one of unseen classes."""
-    known = {sample.label for sample in train}
+    known = train.labels.present()
     notes = []
     for name, samples in (("val", val), ("test", test)):
-        shared = sorted({sample.label for sample in samples} & known)
+        shared = sorted(samples.labels.present() & known)
         if shared:
             notes.append(
                 f"WARNING: {len(shared)} classes are in both train and {name} ({', '.join(shared[:3])}...): "
@@ -218,6 +239,6 @@ def _describe(name: str, pictures: PictureSet) -> str:
     if not len(pictures):
         return f"{name}: no pictures"
     singles = int((pictures.class_counts() == 1).sum())
-    tail = f", {len(set(pictures.groups))} groups" if pictures.groups else ""
+    tail = f", {len(Coded.of(pictures.groups).present())} groups" if pictures.groups else ""
     tail += f", {singles} classes of one picture" if singles else ""
     return f"{name}: {len(pictures)} pictures of {len(pictures.classes)} classes{tail}"

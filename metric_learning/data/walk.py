@@ -1,6 +1,7 @@
 """Find the pictures below a folder, in an order that does not depend on the file system."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from metric_learning.checks import UserError
@@ -10,16 +11,19 @@ PICTURE_EXTENSIONS = frozenset(
 )
 
 
-def pictures_below(root: Path) -> list[tuple[str, ...]]:
+Names = tuple[str, ...]
+
+
+def pictures_below(root: Path) -> Iterator[Names]:
     """The pictures under `root` as tuples of names (folder, ..., file), sorted; a UserError where there are none.
 
     Hidden files, __MACOSX and whatever is not a picture by its extension are passed over. Links are followed, but no
-    folder is entered twice, so a circle of links ends.
+    folder is entered twice, so a circle of links ends. All folders are read before this returns.
     """
     check_folder(root)
-    found: list[tuple[str, ...]] = []
+    found: dict[Names, bytes] = {}
     seen: set[tuple[int, int]] = set()
-    stack: list[tuple[str, ...]] = [()]
+    stack: list[Names] = [()]
     while stack:
         names = stack.pop()
         folder = os.path.join(root, *names)
@@ -32,11 +36,34 @@ def pictures_below(root: Path) -> list[tuple[str, ...]]:
         # Links go to the far end: a picture belongs to the folder that it really lies in, if that is below too.
         stack[:0] = [(*names, entry.name) for entry in below if entry.is_symlink()]
         stack += [(*names, entry.name) for entry in below if not entry.is_symlink()]
-        found += [(*names, entry.name) for entry in entries if is_picture(entry)]
-    if not found:
+        # One object a folder, not one a picture; no name holds a zero byte.
+        found[names] = b"\0".join(os.fsencode(entry.name) for entry in entries if is_picture(entry))
+    if not any(found.values()):
         kinds = " ".join(sorted(extension[1:] for extension in PICTURE_EXTENSIONS))
         raise UserError(f"{root} holds no pictures (looked for {kinds}); check --data_dir.")
-    return sorted(found)
+    return _in_order(found)
+
+
+def _in_order(found: dict[Names, bytes]) -> Iterator[Names]:
+    """{folder: its pictures' names} -> (*folder, name) of all pictures, sorted."""
+    below: dict[Names, list[str]] = {}
+    for names in found:
+        if names:
+            below.setdefault(names[:-1], []).append(names[-1])
+
+    def inside(folder: Names) -> Iterator[Names]:
+        pictures = [os.fsdecode(name) for name in found[folder].split(b"\0") if name]
+        return iter(sorted((*folder, name) for name in [*pictures, *below.get(folder, [])]))
+
+    waiting = [inside(())]
+    while waiting:
+        for names in waiting[-1]:
+            if names in found:
+                waiting.append(inside(names))
+                break
+            yield names
+        else:
+            waiting.pop()
 
 
 def visible(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -5,6 +5,7 @@ from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler, GroupShuffleSampler, group_codes, groups_of_classes
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.names import Coded
 from metric_learning.data.sources import PictureSet
 from metric_learning.embedder import save_beside, saved_group_means
 from metric_learning.engine import Predictor
@@ -77,7 +78,7 @@ def check_validation(config: object, loss: Loss, val: PictureSet) -> list[str]:
     """A UserError where margins are to follow validation classes that there are none of; a note on missing groups."""
     if not (isinstance(config, ElemOptions) and config.adapts_margins and isinstance(loss, GroupMarginLoss)):
         return []
-    there = set(val.groups)
+    there = Coded.of(val.groups).present()
     if len(there & set(loss.groups)) < 2:
         raise UserError(
             "--group_margins=auto needs validation classes of 2 or more of the training groups; there are "

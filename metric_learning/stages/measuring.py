@@ -15,7 +15,8 @@ from metric_learning.data.encoded import BIN
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.pair_lists import read_templates
 from metric_learning.data.pair_sources import read_pairs
-from metric_learning.data.sources import PictureSet, Sample
+from metric_learning.data.samples import Samples
+from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
@@ -139,11 +140,7 @@ def choose(split: str | None, splits: Splits) -> tuple[PictureSet, str]:
 
 def joined(parts: list[PictureSet]) -> PictureSet:
     """One set of several, classes of the same name being one class."""
-    return PictureSet.of(
-        Sample(path, part.classes[label], part.groups[i] if part.groups else "")
-        for part in parts
-        for i, (path, label) in enumerate(zip(part.paths, part.labels, strict=True))
-    )
+    return PictureSet.of(Samples.join([part.samples() for part in parts]))
 
 
 def _over_list(config: EvalOptions, weights: Weights) -> Measured:

@@ -14,6 +14,7 @@ from metric_learning.checkpoint import Run, newest_run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import Options, TrainOptions, UseOptions, numbers_of, shape_of
 from metric_learning.data.duplicates import duplicates
+from metric_learning.data.names import joined
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits, load_splits
 from metric_learning.data.synthetic import write_demo_faces
@@ -86,7 +87,7 @@ def load_data(config: Options, say: Say) -> Splits:
 
 def report_duplicates(splits: Splits, say: Say) -> None:
     """Pictures that stand in train and in test make the test look better than it is: name them."""
-    found = duplicates([*splits.train.paths, *splits.val.paths], splits.test.paths)
+    found = duplicates(joined([splits.train.paths, splits.val.paths]), splits.test.paths)
     if found:
         some = "; ".join(f"{a} = {b}" for a, b in found[:3])
         say(f"WARNING: {len(found)} pictures of the test are exact copies of training pictures, e.g. {some}")

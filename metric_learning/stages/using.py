@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from metric_learning.checkpoint import Run
@@ -94,7 +95,7 @@ def _embed(
     print(f"      python infer.py{same} --query {a} --output={shlex.quote(str(output))}")
 
 
-def _pictures(config: InferOptions, run: Run | None) -> list[str]:
+def _pictures(config: InferOptions, run: Run | None) -> Sequence[str]:
     """The pictures of --input: a folder, a list, one picture; else the test's of the run's data, all of other data."""
     if config.input is None:
         config = setup.with_data_of(config, run, print)

@@ -257,7 +257,7 @@ def test_a_kill_leaves_nothing_behind_and_the_rest_is_the_same(pictures: Picture
         from metric_learning.data.sources import PictureSet, Sample
         from metric_learning.data.transforms import PictureSpec, TrainTransform
 
-        paths = {pictures.paths!r}
+        paths = {list(pictures.paths)!r}
         pictures = PictureSet.of(Sample(path, f"{{k // {EACH}}}") for k, path in enumerate(paths))
         spec = PictureSpec((3, 16, 16))
         sampler, transform = ClassSampler(pictures.labels, 8, 2, 7), TrainTransform(spec, color_jitter=0.2)
@@ -284,6 +284,50 @@ def test_a_kill_leaves_nothing_behind_and_the_rest_is_the_same(pictures: Picture
     assert lines == expected
 
 
+# ---- parts of a batch, one a process
+
+
+def joined_parts(pictures: PictureSet, size: int, **changed: object) -> list[Batch]:
+    """The batches of `size` ranks put together, each rank with a count of bad pictures of its own."""
+    ranks = [list(load(pictures, part=(rank, size), **changed)) for rank in range(size)]
+    found = []
+    for parts in zip(*ranks, strict=True):
+        columns = zip(*(part[1:] for part in parts), strict=True)
+        images, labels, indices, paths, windows = columns
+        sums = [[item for part in column for item in part] for column in (paths, windows)]
+        found.append(Batch(parts[0].step, *map(np.concatenate, (images, labels, indices)), *sums))
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+@pytest.mark.parametrize("spoiled", [(), (0, 3, 5), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15)])
+def test_the_parts_of_all_ranks_are_the_batch(pictures: PictureSet, size: int, spoiled: tuple[int, ...]) -> None:
+    spoil(pictures, *spoiled)
+    whole = list(load(pictures))
+    parts = joined_parts(pictures, size)
+    assert digest(parts) == digest(whole)
+    assert [batch.windows for batch in parts] == [batch.windows for batch in whole]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_agree_on_stand_ins_for_classes_that_others_read(pictures: PictureSet, size: int) -> None:
+    # Classes 0 and 2 are dead, in slots of different ranks; the second must not take the stand-in of the first.
+    dead = [k for label in (0, 2) for k in range(EACH * label, EACH * label + EACH)]
+    spoil(pictures, *dead)
+    for first, second in ((0, 2 * EACH), (2 * EACH, 0)):
+        sampler = Fixed(first, 3 * EACH, first + 1, second)
+        whole = next(load(pictures, sampler=sampler))
+        assert len({int(label) for label in whole.labels}) == 3
+        assert digest(joined_parts(pictures, size, sampler=sampler, stop=1)) == digest([whole])
+
+
+def test_parts_that_do_not_fit_are_refused_at_once(pictures: PictureSet) -> None:
+    with pytest.raises(UserError, match="--train_batch_size=8 must be a multiple of 3, the number of processes; try 6"):
+        load(pictures, part=(0, 3))
+    with pytest.raises(UserError, match="rank"):
+        load(pictures, part=(2, 2))
+
+
 # ---- test batches
 
 
@@ -306,7 +350,7 @@ def test_test_batches_come_in_order(pictures: PictureSet, workers: int, flip: bo
 
 def test_test_batches_of_nothing_and_stopped_early(pictures: PictureSet) -> None:
     assert list(test_batches([], SPEC, 4, 2, BadPictures(0))) == []
-    batches = test_batches(pictures.paths * 50, SPEC, 2, 2, BadPictures(24))
+    batches = test_batches(list(pictures.paths) * 50, SPEC, 2, 2, BadPictures(24))
     next(batches)
     del batches
     gc.collect()

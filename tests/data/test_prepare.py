@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from metric_learning.checks import UserError
-from metric_learning.data.lists import Sample
 from metric_learning.data.prepare import LIST, Amount, main, split_identities, table
+from metric_learning.data.samples import Sample
 from metric_learning.data.sources import read_parts, recognise
 from metric_learning.data.splits import load_splits
 
@@ -137,7 +137,7 @@ def test_the_commands_take_the_list(tmp_path: Path, capsys: pytest.CaptureFixtur
     splits = load_splits(tmp_path / "list", test_classes=0)
     assert (len(splits.train.classes), len(splits.val.classes), len(splits.test)) == (79, 11, 0)
     assert set(splits.val.groups) == set(RACES)
-    assert all(Path(path).is_file() for path in splits.train.paths + splits.val.paths)
+    assert all(Path(path).is_file() for part in (splits.train, splits.val) for path in part.paths)
     by_list = load_splits(root, test_classes=0, train_list=tmp_path / "list" / LIST)
     assert by_list.val.paths == splits.val.paths
     assert sorted(read_parts(root, "groups")["all"]) == sorted(
