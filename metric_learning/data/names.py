@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Item = TypeVar("Item")
 Rows = NDArray[np.integer[Any]]
 
-BLOCK = 1 << 16  # items that are Python objects at the same time
+BLOCK = 1 << 13  # items that are Python objects at the same time
 
 
 class Compact(Sequence[Item]):

@@ -94,6 +94,29 @@ def read_recordio(root: Path) -> Parts:
     return {"all": Samples(paths, _classes(labels[kept], path), groups)}
 
 
+def sizes_of(paths: RecordPaths) -> Numbers:
+    """The bytes of each picture (N,), by its header; -1 where a record is split."""
+    data = _mapped(Path(paths.file))
+    words, sizes = np.frombuffer(data, "<u4", len(data) // 4), np.empty(len(paths), np.int64)
+    for begin in range(0, len(paths), CHUNK):
+        word, flag = words[paths.places[begin : begin + CHUNK] // 4 + np.array([[1], [2]])].astype(np.int64)
+        sizes[begin : begin + CHUNK] = np.where(word >> 29 == 0, word - HEADER - 4 * flag, -1)
+    return sizes
+
+
+def last_bytes(paths: RecordPaths, count: int) -> NDArray[np.uint8]:
+    """The last bytes of each picture (N, count), of records that are not split; zeros before shorter ones.
+
+    They lie before the next record's header, so most are on pages that have been read.
+    """
+    data, sizes = np.frombuffer(_mapped(Path(paths.file)), np.uint8), sizes_of(paths)
+    words = data[: len(data) // 4 * 4].view("<u4")
+    stops = paths.places + 8 + words[paths.places // 4 + 1]
+    found: NDArray[np.uint8] = data[stops[:, None] + np.arange(-count, 0)]
+    found[np.arange(count) < count - sizes[:, None]] = 0
+    return found
+
+
 def read_index(path: Path) -> tuple[Numbers, Numbers]:
     """`<key> <byte>` rows -> keys and bytes (N,), (N,) int64, sorted by key; a UserError where the file is not that."""
     table = _whole_numbers(path)
