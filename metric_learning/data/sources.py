@@ -5,7 +5,7 @@ what is for training and what for testing, and "train", "val", "test" when it do
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def recognise(data_dir: str | Path) -> str:
 def read_parts(data_dir: str | Path, kind: str) -> Parts:
     """Read the data at `data_dir` as `kind` (a name in SOURCES); a UserError where there is none or it is malformed."""
     check_choice("--dataset", kind, SOURCES)
-    return SOURCES[kind](Path(data_dir))
+    return {name: Samples.of(samples) for name, samples in SOURCES[kind](Path(data_dir)).items()}
 
 
 # ---- Stanford Online Products' lists
@@ -198,7 +198,7 @@ def _is_csv(name: str) -> bool:
     return name.lower().endswith(".csv") and not name.startswith(".")
 
 
-SOURCES: dict[str, Callable[[Path], Parts]] = {
+SOURCES: dict[str, Callable[[Path], Mapping[str, Iterable[Sample]]]] = {
     "sop": _read_sop,
     "folders": _read_folders,
     "groups": _read_groups,

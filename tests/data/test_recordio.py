@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from metric_learning.checks import UserError
+from metric_learning.data import recordio
 from metric_learning.data.pictures import PictureError, encoded, read_picture
 from metric_learning.data.recordio import is_record, read_encoded, read_index, read_recordio
 from metric_learning.data.sources import PictureSet, read_parts, recognise
@@ -311,3 +312,39 @@ def test_index_rows_in_any_order_and_with_windows_ends(tmp_path: Path) -> None:
     (tmp_path / "a.idx").write_bytes(b"2\t64\r\n0\t0\r\n\r\n1\t32\r\n")
     keys, places = read_index(tmp_path / "a.idx")
     assert (keys.tolist(), places.tolist()) == ([0, 1, 2], [0, 32, 64])
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_headers_and_index_are_read_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bool
+) -> None:
+    write_rec(tmp_path / "train.rec", insightface(LABELS), index)
+    whole = read_recordio(tmp_path)["all"]
+    for size in (1, 2, 3, 7):
+        monkeypatch.setattr(recordio, "CHUNK", size)
+        monkeypatch.setattr(recordio, "TEXT", size)
+        assert read_recordio(tmp_path)["all"] == whole == list(whole)
+    rows = (tmp_path / "train.rec").with_suffix(".idx")
+    for text in ("0\t0\n4\n", "0\t0\n1\n2 3 4 5\n\n\n"):
+        rows.write_text(text)
+        refused(tmp_path, "not the index")
+
+
+def test_records_of_any_length_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.random.default_rng(k).bytes(k) for k in (0, 1, 3, 50, 16352, 16376 - 24, 16377, 50_000)]
+    pictures += [pictures[-1] + 2 * MAGIC + pictures[3] + MAGIC]  # split
+    places = write_rec(tmp_path / "a.rec", {k: pack(1, content) for k, content in enumerate(pictures)})
+    for usual in (8, 9, 40, recordio.USUAL):
+        monkeypatch.setattr(recordio, "USUAL", usual)
+        for k, place in places.items():
+            assert read_encoded(f"{tmp_path}/a.rec#{place}") == pictures[k]
+
+
+def test_a_file_cut_off_while_it_is_open_is_a_bad_picture(tmp_path: Path) -> None:
+    """A memory map would end the process here."""
+    place = write_rec(tmp_path / "a.rec", {0: pack(1, bytes(9)), 1: pack(1, jpeg(1) * 50)})[1]
+    file = recordio._opened(str(tmp_path / "a.rec"))
+    with open(tmp_path / "a.rec", "r+b") as shorter:
+        shorter.truncate(place + 40)
+    with pytest.raises(ValueError, match="cut off"):
+        recordio._content(file, place)

@@ -13,6 +13,7 @@ from metric_learning.data.samplers import (
     TripletSampler,
     keyed_rng,
 )
+from metric_learning.data.sources import ClassIndices
 
 
 def labels_of(*counts: int) -> NDArray[np.int64]:
@@ -188,3 +189,11 @@ def test_quadruplets_are_of_three_classes() -> None:
 def test_impossible_tuples_are_refused(kind: type[TripletSampler], counts: tuple[int, ...], batch: int) -> None:
     with pytest.raises(UserError):
         kind(labels_of(*counts), batch)
+
+
+def test_classes_without_a_picture_have_no_place() -> None:
+    labels = np.array([5, 2, 5, 2, 2, 7], np.int64)
+    members = ClassIndices(labels)
+    assert len(members) == 8
+    assert [rows.tolist() for rows in members] == [[], [], [1, 3, 4], [], [], [0, 2], [], [5]]
+    assert all(rows.dtype == np.int64 for rows in members)

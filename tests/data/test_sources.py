@@ -7,7 +7,9 @@ import pytest
 
 from metric_learning.checks import UserError
 from metric_learning.data.lists import read_list
+from metric_learning.data.names import BLOCK
 from metric_learning.data.sources import SOURCES, PictureSet, Sample, read_parts, recognise
+from metric_learning.data.walk import pictures_below
 
 SOP_HEADER = "image_id class_id super_class_id path\n"
 
@@ -266,6 +268,37 @@ def test_a_list_is_told_by_its_header(tmp_path: Path) -> None:
     assert read_list(table)[0] == "csv"
     with pytest.raises(UserError, match="header"):
         read_list(write(tmp_path / "wrong.txt", "a b\n"))
+
+
+def test_long_lists_are_read_block_by_block(tmp_path: Path) -> None:
+    count = 2 * BLOCK + 5
+    rows = [(f"é/{k}.jpg", f"c{k % 97}", "ghi"[k % 3], ("train", "val", "test")[k * k % 3]) for k in range(count)]
+    table = write(tmp_path / "x.csv", "path,label,group,split\n" + "\n".join(map(",".join, rows)))
+    for name, part in read_parts(table, "csv").items():
+        expected = [Sample(str(tmp_path / row[0]), *row[1:3]) for row in rows if row[3] == name]
+        assert part == expected
+    write(table, "path,label\n" + "a,b\n\n" * count + "a\n" + "a,b,c\n")
+    with pytest.raises(UserError, match=f":{2 * count + 2}: a row must have 2 columns"):
+        read_parts(table, "csv")
+    lines = [f"{k} {k % 97} 1 a/{k}.jpg\n" for k in range(count)]
+    listed = write(tmp_path / "Ebay_train.txt", SOP_HEADER + "".join(lines))
+    expected = [Sample(str(tmp_path / f"a/{k}.jpg"), str(k % 97)) for k in range(count)]
+    assert read_parts(tmp_path, "sop")["train"] == expected
+    write(listed, SOP_HEADER + "".join(lines) + "\n1 1 1 x\n1 1 y x\n")
+    with pytest.raises(UserError, match=f":{count + 4}: super_class_id must be"):
+        read_parts(tmp_path, "sop")
+
+
+def test_the_place_of_a_wrong_byte_counts_from_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"path,label\n" + b"a,b\n" * 30_000 + b"\xff,b\n")
+    with pytest.raises(UserError, match="at byte 120011"):
+        read_parts(tmp_path, "csv")
+
+
+def test_folders_and_files_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = ["b.jpg", "a/z.jpg", "a/b/c.jpg", "a/b.jpg", "a/b/d/x.jpg", "a/b!/c.jpg", "a!/q.jpg", "B/x.jpg", "a/c.jpg"]
+    found = list(pictures_below(touch(tmp_path, *names)))
+    assert found == sorted(tuple(name.split("/")) for name in names)
 
 
 # ---- real data

@@ -1,5 +1,8 @@
+import hashlib
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metric_learning.checks import UserError
@@ -220,3 +223,55 @@ def test_pictures_are_neither_lost_nor_doubled(tmp_path: Path) -> None:
     parts: list[PictureSet] = [splits.train, splits.val, splits.test]
     paths = [path for part in parts for path in part.paths]
     assert len(paths) == len(set(paths)) == 120
+
+
+# ---- against loops over lists
+
+
+def naive_split(rows: list[tuple[str, str, str]], name: str, count: int, seed: int) -> set[str]:
+    """The classes to split off, by dictionaries of names; rows: (path, label, group)."""
+
+    def rank(label: str) -> tuple[bytes, str]:
+        return hashlib.blake2b(f"{seed}/{name}/{label}".encode(), digest_size=8).digest(), label
+
+    def shared_out(labels: list[str], count: int) -> list[str]:
+        strata: dict[str, list[str]] = {}
+        for label in labels:
+            strata.setdefault(next(row[2] for row in rows if row[1] == label), []).append(label)
+        shares = allocate([len(strata[group]) for group in sorted(strata)], count)
+        return [label for group, share in zip(sorted(strata), shares, strict=True) for label in strata[group][:share]]
+
+    counts = Counter(label for _, label, _ in rows)
+    ranked = sorted(counts, key=rank)
+    if name == "test":
+        return set(shared_out(ranked, count))
+    paired, singles = ([label for label in ranked if (counts[label] > 1) == several] for several in (True, False))
+    return {*shared_out(paired, min(count, len(paired))), *singles[: max(0, count - len(paired))]}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("grouped", [True, False])
+def test_splits_are_those_of_loops_over_lists(tmp_path: Path, seed: int, grouped: bool) -> None:
+    rng = np.random.default_rng(seed)
+    classes = [f"{name}é" for name in rng.permutation(100)[: 14 + 5 * seed]]
+    labels = rng.choice(classes, 50)
+    rows = [(f"{k}.jpg", str(label), str(rng.choice(list("xyz")))) for k, label in enumerate(labels)]
+    if not grouped:
+        rows = [(path, label, "") for path, label, _ in rows]
+    head, columns = ("path,label,group", 3) if grouped else ("path,label", 2)
+    (tmp_path / "x.csv").write_text("\n".join([head, *(",".join(row[:columns]) for row in rows)]), encoding="utf-8")
+    for test, val in ((3, 4), (1, 2), (5, 6)):
+        found = load_splits(tmp_path, test_classes=test, val_classes=val, seed=seed)
+        gone = naive_split(rows, "test", test, seed)
+        left = [row for row in rows if row[1] not in gone]
+        judges = naive_split(left, "val", val, seed)
+        expected = [
+            [row for row in left if row[1] not in judges],
+            [row for row in left if row[1] in judges],
+            [row for row in rows if row[1] in gone],
+        ]
+        for part, wanted in zip((found.train, found.val, found.test), expected, strict=True):
+            assert part.paths == [str(tmp_path / path) for path, _, _ in wanted]
+            assert part.classes == sorted({label for _, label, _ in wanted})
+            assert [part.classes[label] for label in part.labels] == [label for _, label, _ in wanted]
+            assert part.groups == ([group for _, _, group in wanted] if grouped else [])
