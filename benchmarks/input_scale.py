@@ -125,7 +125,7 @@ def own_memory() -> int:
 def random_reads(folder: Path, count: int = 20_000) -> dict[str, float]:
     """Records a second, out of a file of 20,000 of 12 kB that is in the memory of the system; by threads."""
     from metric_learning.data.pictures import encoded
-    from metric_learning.data.recordio import read_recordio
+    from metric_learning.data.record_lists import read_recordio
 
     place = folder / "random"
     place.mkdir()

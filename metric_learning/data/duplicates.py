@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from metric_learning.data.names import BLOCK, taken
 from metric_learning.data.pictures import encoded
-from metric_learning.data.recordio import RecordPaths, last_bytes, sizes_of
+from metric_learning.data.record_lists import last_bytes, sizes_of
+from metric_learning.data.recordio import RecordPaths
 
 END = 24  # bytes: the last 16 of all PNGs and the last 2 of all JPEGs are the same
 

@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.data.pictures import PictureError, Source, read_picture
+from metric_learning.data.replacing import Picker
 from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
-from metric_learning.data.sources import ClassIndices, PictureSet
+from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, Window, to_batch
 
 Indices = NDArray[np.int64]
@@ -111,10 +111,11 @@ def train_batches(
     check_range("--num_workers", workers, 0)
     mine = _own_slots(len(sampler.batch(start_step)), part) if part[1] != 1 else slice(None)
     classes = functools.cache(pictures.class_indices)
+    load = functools.partial(_read, bad=bad)
 
     def make(task: tuple[int, Indices], stop: threading.Event) -> Batch:
         step, wanted = task
-        picker = _Picker(pictures, classes, wanted, bad)
+        picker = Picker(pictures, classes, wanted, load)
         chosen, ready, windows = [], [], []
         for slot in range(len(wanted))[mine]:
             if stop.is_set():
@@ -188,70 +189,6 @@ def _read(path: Source, bad: BadPictures) -> Picture | None:
         return read_picture(path)
     except PictureError as error:
         bad.add(str(path), error)
-        return None
-
-
-class _Picker:
-    """Reads pictures of one batch, and finds the replacement of each that cannot be read.
-
-    indices: those of the global batch, in its order. What replaces a picture depends on them alone, so that all
-    processes that make a part of the batch agree on it.
-    """
-
-    def __init__(
-        self, pictures: PictureSet, classes: Callable[[], ClassIndices], indices: Indices, bad: BadPictures
-    ) -> None:
-        self.pictures, self.classes, self.bad = pictures, classes, bad
-        self.wanted = list(dict.fromkeys(pictures.labels[indices].tolist()))  # the classes, in the order of the slots
-        self.alive: set[int] = set()
-        self.instead: dict[int, int] = {}
-
-    def read(self, index: int) -> tuple[int, Picture]:
-        """(the index of the picture that was read, the picture)."""
-        label = int(self.pictures.labels[index])
-        if label not in self.instead:
-            picture = _read(self.pictures.paths[index], self.bad)
-            found = (index, picture) if picture is not None else self._from_class(label, self._place(index))
-            if found is not None:
-                self.alive.add(label)
-                return found
-            self._settle(label)
-        while (found := self._from_class(self.instead[label], self._place(index))) is None:
-            self.instead[label] = self._stand_in(label)  # its files have gone meanwhile
-        return found
-
-    def _settle(self, last: int) -> None:
-        """Find the classes that stand in for those without a readable picture, in the order of the slots, to `last`."""
-        for label in self.wanted[: self.wanted.index(last) + 1]:
-            if label in self.alive or label in self.instead:
-                continue
-            if label != last and self._from_class(label, 0) is not None:
-                self.alive.add(label)  # of a slot that another process makes
-            else:
-                self.instead[label] = self._stand_in(label)
-
-    def _stand_in(self, label: int) -> int:
-        """The next class with a readable picture: of those absent from the batch, else of those present."""
-        present = {*self.wanted, *self.instead.values()}
-        count = len(self.classes())
-        for in_batch in (False, True):
-            for other in chain(range(label + 1, count), range(label)):
-                if (other in present) == in_batch and self._from_class(other, 0) is not None:
-                    return other
-        raise UserError("none of the training pictures can be read; check --data_dir.")
-
-    def _place(self, index: int) -> int:
-        """Which picture of its class it is."""
-        return int(np.searchsorted(self.classes()[int(self.pictures.labels[index])], index))
-
-    def _from_class(self, label: int, place: int) -> tuple[int, Picture] | None:
-        """The first readable picture of a class, from `place` on, cyclic."""
-        members = self.classes()[label]
-        for shift in range(len(members)):
-            index = int(members[(place + shift) % len(members)])
-            picture = _read(self.pictures.paths[index], self.bad)
-            if picture is not None:
-                return index, picture
         return None
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metric_learning.checks import UserError, check_choice
 from metric_learning.data.lists import read_csv, read_sop_list
 from metric_learning.data.names import Coded, blocks
-from metric_learning.data.recordio import TRAIN, read_recordio
+from metric_learning.data.record_lists import TRAIN, read_recordio
 from metric_learning.data.samples import Parts as Parts
 from metric_learning.data.samples import Sample as Sample
 from metric_learning.data.samples import SamplePacker, Samples

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from metric_learning.checks import UserError
-from metric_learning.data import recordio
+from metric_learning.data import record_lists, recordio
 from metric_learning.data.pictures import PictureError, encoded, read_picture
-from metric_learning.data.recordio import is_record, read_encoded, read_index, read_recordio
+from metric_learning.data.record_lists import read_index, read_recordio
+from metric_learning.data.recordio import is_record, read_encoded
 from metric_learning.data.sources import PictureSet, read_parts, recognise
 from metric_learning.data.splits import load_splits
 
@@ -321,8 +322,8 @@ def test_headers_and_index_are_read_piece_by_piece(
     write_rec(tmp_path / "train.rec", insightface(LABELS), index)
     whole = read_recordio(tmp_path)["all"]
     for size in (1, 2, 3, 7):
-        monkeypatch.setattr(recordio, "CHUNK", size)
-        monkeypatch.setattr(recordio, "TEXT", size)
+        monkeypatch.setattr(record_lists, "CHUNK", size)
+        monkeypatch.setattr(record_lists, "TEXT", size)
         assert read_recordio(tmp_path)["all"] == whole == list(whole)
     rows = (tmp_path / "train.rec").with_suffix(".idx")
     for text in ("0\t0\n4\n", "0\t0\n1\n2 3 4 5\n\n\n"):
@@ -343,8 +344,8 @@ def test_records_of_any_length_are_read_whole(tmp_path: Path, monkeypatch: pytes
 def test_a_file_cut_off_while_it_is_open_is_a_bad_picture(tmp_path: Path) -> None:
     """A memory map would end the process here."""
     place = write_rec(tmp_path / "a.rec", {0: pack(1, bytes(9)), 1: pack(1, jpeg(1) * 50)})[1]
-    file = recordio._opened(str(tmp_path / "a.rec"))
+    file = recordio.opened(str(tmp_path / "a.rec"))
     with open(tmp_path / "a.rec", "r+b") as shorter:
         shorter.truncate(place + 40)
     with pytest.raises(ValueError, match="cut off"):
-        recordio._content(file, place)
+        recordio.content_of(file, place)
