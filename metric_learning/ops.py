@@ -18,7 +18,12 @@ def _safe_root(square: Tensor, floor: float) -> tuple[Tensor, Tensor]:
 def norms_of(x: Tensor) -> Tensor:
     """x (..., D) -> |x| (...), float32; a zero vector has norm 0 and gradient 0."""
     x = x.astype("float32")
-    root, alive = _safe_root((x * x).sum(axis=-1), SMALLEST_NORM**2)
+    return root_of((x * x).sum(axis=-1))
+
+
+def root_of(square: Tensor) -> Tensor:
+    """Square root of values of at least 0, same shape; 0 with gradient 0 (instead of infinite) at 0."""
+    root, alive = _safe_root(square, SMALLEST_NORM**2)
     return root * alive
 
 

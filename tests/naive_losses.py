@@ -147,7 +147,12 @@ def cross_entropy(all_logits, labels, gamma=0.0):
     return total / len(labels)
 
 
-# Pair-wise: each gives the loss of a batch.
+# Pair-wise: each gives the loss of a batch. With `anchors`, only the first so many samples are the batch; the rest are
+# past ones that it is compared with.
+
+
+def anchors_of(x, anchors):
+    return range(len(x) if anchors is None else anchors)
 
 
 def positives(labels, a):
@@ -167,10 +172,10 @@ def triplet_given(x, labels, margin=0.1, soft=False):
     return mean(losses)
 
 
-def triplet_batch_hard(x, labels, margin=0.1, soft=False):
+def triplet_batch_hard(x, labels, margin=0.1, soft=False, anchors=None):
     x = [unit(v) for v in x]
     losses = []
-    for a in range(len(x)):
+    for a in anchors_of(x, anchors):
         pos = [squared(x[a], x[p]) for p in positives(labels, a)]
         neg = [squared(x[a], x[n]) for n in negatives(labels, a)]
         if pos and neg:
@@ -179,10 +184,10 @@ def triplet_batch_hard(x, labels, margin=0.1, soft=False):
     return mean(losses)
 
 
-def triplet_semi_hard(x, labels, margin=0.1, soft=False):
+def triplet_semi_hard(x, labels, margin=0.1, soft=False, anchors=None):
     x = [unit(v) for v in x]
     losses = []
-    for a in range(len(x)):
+    for a in anchors_of(x, anchors):
         neg = [squared(x[a], x[n]) for n in negatives(labels, a)]
         for p in positives(labels, a):
             if neg:
@@ -193,10 +198,10 @@ def triplet_semi_hard(x, labels, margin=0.1, soft=False):
     return mean(losses)
 
 
-def triplet_batch_all(x, labels, margin=0.1, soft=False):
+def triplet_batch_all(x, labels, margin=0.1, soft=False, anchors=None):
     x = [unit(v) for v in x]
     losses = []
-    for a in range(len(x)):
+    for a in anchors_of(x, anchors):
         for p in positives(labels, a):
             for n in negatives(labels, a):
                 gap = squared(x[a], x[p]) - squared(x[a], x[n])
@@ -204,10 +209,10 @@ def triplet_batch_all(x, labels, margin=0.1, soft=False):
     return mean(losses if soft else [loss for loss in losses if loss > 0.0])
 
 
-def quadruplet(x, labels, margin=0.1):
+def quadruplet(x, labels, margin=0.1, anchors=None):
     x = [unit(v) for v in x]
-    pos = [squared(x[a], x[p]) for a in range(len(x)) for p in positives(labels, a)]
-    neg = [squared(x[a], x[n]) for a in range(len(x)) for n in negatives(labels, a)]
+    pos = [squared(x[a], x[p]) for a in anchors_of(x, anchors) for p in positives(labels, a)]
+    neg = [squared(x[a], x[n]) for a in anchors_of(x, anchors) for n in negatives(labels, a)]
     return max(max(pos) - min(neg) + margin, 0.0) if pos and neg else 0.0
 
 
@@ -221,22 +226,23 @@ def quadruplet_full_given(x, labels, margin=0.1, second=0.05):
     return mean(losses)
 
 
-def quadruplet_full_batch_hard(x, labels, margin=0.1, second=0.05):
+def quadruplet_full_batch_hard(x, labels, margin=0.1, second=0.05, anchors=None):
     x = [unit(v) for v in x]
     losses = []
-    for a in range(len(x)):
+    for a in anchors_of(x, anchors):
         pos = [squared(x[a], x[p]) for p in positives(labels, a)]
         others = negatives(labels, a)
-        strangers = [squared(x[i], x[j]) for i in others for j in others if labels[i] != labels[j]]
+        near = [i for i in others if i in anchors_of(x, anchors)]
+        strangers = [squared(x[i], x[j]) for i in near for j in others if labels[i] != labels[j]]
         if pos and strangers:
             first = max(max(pos) - min(squared(x[a], x[n]) for n in others) + margin, 0.0)
             losses.append(first + max(max(pos) - min(strangers) + second, 0.0))
     return mean(losses)
 
 
-def eml(x, labels, beta=1e5):
+def eml(x, labels, beta=1e5, anchors=None):
     losses = []
-    for a in range(len(x)):
+    for a in anchors_of(x, anchors):
         pos = [squared(x[a], x[p]) for p in positives(labels, a)]
         neg = [-squared(x[a], x[n]) for n in negatives(labels, a)]
         if pos and neg:
@@ -245,15 +251,97 @@ def eml(x, labels, beta=1e5):
     return mean(losses)
 
 
-def npairs(x, labels, reg_lambda=0.01):
-    several = [c for c in sorted(set(labels)) if labels.count(c) >= 2]
-    if len(several) < 2:
+def npairs(x, labels, reg_lambda=0.01, anchors=None):
+    batch = anchors_of(x, anchors)
+    firsts = [i for i in batch if labels[i] not in labels[:i]]
+    others = [i for i in range(len(x)) if i not in firsts]
+    firsts = [a for a in firsts if positives(labels, a)]
+    if not firsts or len({labels[i] for i in others}) < 2:
         return 0.0
-    anchors = [labels.index(c) for c in several]
-    others = [i for i in range(len(x)) if labels[i] in several and i not in anchors]
     entropies = []
-    for a in anchors:
+    for a in firsts:
         logits = [dot(x[a], x[i]) for i in others]
         own = [z for z, i in zip(logits, others, strict=True) if labels[i] == labels[a]]
         entropies.append(log_sum_exp(logits) - mean(own))
-    return mean(entropies) + 0.5 * reg_lambda * mean([dot(x[i], x[i]) for i in anchors + others])
+    used = firsts + [i for i in others if i in batch]
+    return mean(entropies) + 0.5 * reg_lambda * mean([dot(x[i], x[i]) for i in used])
+
+
+def contrastive(x, labels, pos_margin=0.0, neg_margin=0.5, anchors=None):
+    x, pull, push = [unit(v) for v in x], [], []
+    for a in anchors_of(x, anchors):
+        pull += [math.sqrt(squared(x[a], x[p])) - pos_margin for p in positives(labels, a)]
+        push += [neg_margin - math.sqrt(squared(x[a], x[n])) for n in negatives(labels, a)]
+    return mean([t for t in pull if t > 0]) + mean([t for t in push if t > 0])
+
+
+def multi_similarity(x, labels, alpha=2.0, beta=50.0, base=0.5, epsilon=0.1, anchors=None):
+    x, losses = [unit(v) for v in x], []
+    for a in anchors_of(x, anchors):
+        pos = [dot(x[a], x[p]) for p in positives(labels, a)]
+        neg = [dot(x[a], x[n]) for n in negatives(labels, a)]
+        if pos and neg:
+            hard_pos = [s for s in pos if s < max(neg) + epsilon]
+            hard_neg = [s for s in neg if s > min(pos) - epsilon]
+            near = math.log(1.0 + sum(math.exp(-alpha * (s - base)) for s in hard_pos)) / alpha
+            losses.append(near + math.log(1.0 + sum(math.exp(beta * (s - base)) for s in hard_neg)) / beta)
+    return mean(losses)
+
+
+def circle(x, labels, margin=0.4, gamma=80.0, anchors=None, weights_at=None):
+    """weights_at: embeddings that the weights are taken from, where these are to stay while x moves."""
+    x = [unit(v) for v in x]
+    w = x if weights_at is None else [unit(v) for v in weights_at]
+    losses = []
+    for a in anchors_of(x, anchors):
+        pos = [(dot(x[a], x[p]), max(1 + margin - dot(w[a], w[p]), 0.0)) for p in positives(labels, a)]
+        neg = [(dot(x[a], x[n]), max(dot(w[a], w[n]) + margin, 0.0)) for n in negatives(labels, a)]
+        if pos and neg:
+            near = log_sum_exp([-gamma * weight * (s - 1 + margin) for s, weight in pos])
+            losses.append(softplus(near + log_sum_exp([gamma * weight * (s - margin) for s, weight in neg])))
+    return mean(losses)
+
+
+def supcon(x, labels, temperature=0.1, anchors=None):
+    x, losses = [unit(v) for v in x], []
+    for a in anchors_of(x, anchors):
+        own, others = positives(labels, a), negatives(labels, a)
+        if own and others:
+            everyone = log_sum_exp([dot(x[a], x[i]) / temperature for i in own + others])
+            losses.append(mean([everyone - dot(x[a], x[p]) / temperature for p in own]))
+    return mean(losses)
+
+
+def sigmoid(z):
+    return 1.0 / (1.0 + math.exp(-z)) if z > 0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+def recall_at_k(x, labels, ks=(1, 2, 4, 8, 16), tau1=1.0, tau2=0.01, anchors=None):
+    x, losses = [unit(v) for v in x], []
+    for a in anchors_of(x, anchors):
+        own, others = positives(labels, a), negatives(labels, a)
+        ranks = []
+        for p in own:
+            rivals = [z for z in own + others if z != p]
+            ranks.append(1.0 + sum(sigmoid((dot(x[a], x[z]) - dot(x[a], x[p])) / tau2) for z in rivals))
+        if own and others:
+            found = [min(k, sum(sigmoid((k - rank) / tau1) for rank in ranks)) / min(k, len(own)) for k in ks]
+            losses.append(1.0 - mean(found))
+    return mean(losses)
+
+
+class Memory:
+    """A naive pair loss against the batch and up to `size` embeddings of the batches since `start`."""
+
+    def __init__(self, naive, size, start):
+        self.naive, self.size, self.start = naive, size, start
+        self.past, self.batches = [], 0
+
+    def value(self, x, labels):
+        kept = [v for v, _ in self.past]
+        return self.naive(list(x) + kept, list(labels) + [y for _, y in self.past], anchors=len(x))
+
+    def enter(self, x, labels):
+        self.batches += 1
+        if self.batches > self.start:
+            self.past = (self.past + list(zip(x, labels, strict=True)))[-self.size :]

@@ -1,14 +1,14 @@
 """The mean over all triplets of a batch, without ever holding them.
 
 The sum over triplets of a function of d_ap - d_an has the gradient of sum(w d), where w (A, R) says how often, or how
-strongly, each pair takes part. So w is found without a graph and the loss is written as sum(w d): exact, B^2 memory.
+strongly, each pair takes part. So w is found without a graph and the loss is written as sum(w d): exact, A R memory.
 """
 
 import paddle
 from paddle import Tensor
 from paddle.nn import functional as F
 
-from metric_learning.losses.pairs import Pairs, masked
+from metric_learning.losses.pairs import Pairs, masked, near_to_far
 
 
 def all_triplets(pairs: Pairs, margin: float | None) -> tuple[Tensor, Tensor]:
@@ -55,12 +55,11 @@ def soft_triplets(pairs: Pairs) -> tuple[Tensor, Tensor]:
 def soft_weight(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
     """w (A, R) of sigmoids, the sum of softplus(d_ap - d_an), and the number of triplets with d_ap > d_an.
 
-    One round for each anchor's first positive, one for its second, and so on: B^2 memory a round, as many rounds as the
+    One round for each anchor's first positive, one for its second, and so on: A R memory a round, as many rounds as the
     largest class has other samples.
     """
     d, negative = pairs.d, pairs.negative.astype("float32")
-    order = paddle.argsort(masked(d, pairs.positive, float("inf")), axis=1)
-    counts = pairs.positive.astype("int64").sum(axis=1, keepdim=True)
+    order, counts = near_to_far(pairs)
     weight, total, wrong = paddle.zeros_like(d), paddle.zeros([]), paddle.zeros([])
     for k in range(int(counts.max().item())):
         column = order[:, k : k + 1]

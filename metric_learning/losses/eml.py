@@ -8,10 +8,7 @@ from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
-from metric_learning.losses.pairs import PairLoss, all_pairs, anchors_with_both, masked, masked_mean
-
-# Its exponential is 0 beside any distance, and unlike -inf it leaves a row that has nothing else finite.
-NOTHING = -1e30
+from metric_learning.losses.pairs import PairLoss, all_pairs, anchors_with_both, log_sum_exp, masked_mean
 
 
 class EmlLoss(PairLoss):
@@ -28,8 +25,8 @@ class EmlLoss(PairLoss):
         check_range("beta", beta, above=0.0)
         self.beta = beta
 
-    def compute(self, x: Tensor, names: Labels) -> Tensor:
-        pairs = all_pairs(x, names)
+    def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        pairs = all_pairs(x, names, anchors)
         u = log_mean_exp(pairs.d, pairs.positive) + log_mean_exp(-pairs.d, pairs.negative)
         bend = u + math.log(self.beta)
         counted = anchors_with_both(pairs)
@@ -40,4 +37,4 @@ class EmlLoss(PairLoss):
 def log_mean_exp(values: Tensor, mask: Tensor) -> Tensor:
     """values (A, R), mask (A, R) -> log of the mean of exp over each row's masked entries (A,); very low if none."""
     count = paddle.clip(mask.astype("float32").sum(axis=1), min=1.0)
-    return paddle.logsumexp(masked(values, mask, NOTHING), axis=1) - paddle.log(count)
+    return log_sum_exp(values, mask) - paddle.log(count)

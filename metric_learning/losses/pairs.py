@@ -1,6 +1,7 @@
 """What pair-wise losses share: masks by label, choice of pairs, and what happens when a batch has none.
 
-A anchors, R references; within one batch both are its B samples. d is a matrix of squared Euclidean distances.
+A anchors are compared with R references, of which the first A are the anchors themselves. Within one batch that is all
+there is, A = R = B; with a memory (memory.py) past embeddings follow. d holds squared Euclidean distances.
 """
 
 import warnings
@@ -14,9 +15,12 @@ from metric_learning.checks import UserError
 from metric_learning.losses.base import Labels, Loss, labels_on_host
 from metric_learning.ops import norms_of, squared_distances
 
+# Its exponential is 0 beside any distance, and unlike -inf it leaves a row that has nothing else finite.
+NOTHING = -1e30
+
 
 class Pairs(NamedTuple):
-    """Pairs of a batch: d (A, R) squared distances; positive and negative (A, R) bool masks, by label, without self."""
+    """d (A, R) squared distances; positive and negative (A, R) bool masks, by label, without self."""
 
     d: Tensor
     positive: Tensor
@@ -26,8 +30,9 @@ class Pairs(NamedTuple):
 class PairLoss(Loss):
     """embeddings (B, D) of any float type, labels (B,) integers, in any order -> scalar float32.
 
-    A subclass writes `compute`, and `usable` if it needs more than one positive and one negative pair. A batch it
-    cannot use gives 0 with a graph (every gradient is 0), and a warning, once for each loss object.
+    A subclass writes `compute`, and `usable` if it needs more than an anchor with a positive and a negative. A batch it
+    cannot use gives 0 with a graph (every gradient is 0), and a warning, once for each loss object. `by_label` is False
+    where pairs come from the order of the batch instead of from its labels.
 
     figures: active_share (of the terms in the mean, those that still pull: hinge above 0, or, for smooth losses, a
     slope above half the steepest), positive_distance and negative_distance (mean d; missing if the batch is unusable),
@@ -35,6 +40,7 @@ class PairLoss(Loss):
     """
 
     needs = "two classes, and two samples of one of them"
+    by_label = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,21 +49,25 @@ class PairLoss(Loss):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         names = labels_on_host(embeddings, labels)
         with paddle.amp.auto_cast(enable=False):
-            x = embeddings.astype("float32")
-            self._measured = {"embedding_norm": norms_of(x.detach()).mean(), "active_share": paddle.zeros([])}
-            if not self.usable(names):
-                self._warn_once(names)
-                return (x * 0.0).sum()
-            return self.compute(x, names)
+            return self.compare(embeddings.astype("float32"), names, len(names))
 
-    def compute(self, x: Tensor, names: Labels) -> Tensor:
-        """x (B, D) float32, names (B,) labels of a usable batch -> scalar."""
+    def compare(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        """x (R, D) float32, names (R,): the references, of which the first `anchors` are the batch -> scalar."""
+        batch = x[:anchors]
+        self._measured = {"embedding_norm": norms_of(batch.detach()).mean(), "active_share": paddle.zeros([])}
+        if self.usable(names, anchors):
+            return self.compute(x, names, anchors)
+        self._warn_once(names[:anchors])
+        return (batch * 0.0).sum()
+
+    def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        """The same, where `usable` says yes."""
         raise NotImplementedError
 
-    def usable(self, names: Labels) -> bool:
-        """Whether a batch with these labels (B,) holds what the loss compares."""
-        counts = class_counts(names)
-        return len(counts) >= 2 and int(counts.max()) >= 2
+    def usable(self, names: Labels, anchors: int) -> bool:
+        """Whether references with these labels (R,), the first `anchors` of them the batch, hold what is compared."""
+        classes, counts = np.unique(names, return_counts=True)
+        return len(classes) >= 2 and bool(np.isin(names[:anchors], classes[counts >= 2]).any())
 
     def _warn_once(self, names: Labels) -> None:
         if not self._warned:
@@ -75,7 +85,7 @@ class PairLoss(Loss):
         self._measured["negative_distance"] = negative_distance.detach()
 
     def report_pairs(self, active_share: Tensor, pairs: Pairs) -> None:
-        """The same, with the distances averaged over all pairs of the batch."""
+        """The same, with the distances averaged over all pairs."""
         d = pairs.d.detach()
         self.report(active_share, masked_mean(d, pairs.positive), masked_mean(d, pairs.negative))
 
@@ -85,11 +95,23 @@ def class_counts(names: Labels) -> Labels:
     return np.unique(names, return_counts=True)[1]
 
 
-def all_pairs(x: Tensor, names: Labels) -> Pairs:
-    """x (B, D), labels (B,) -> all ordered pairs of the batch."""
-    same = names[:, None] == names[None, :]
-    positive = same & ~np.eye(len(names), dtype=bool)
-    return Pairs(squared_distances(x, x), paddle.to_tensor(positive), paddle.to_tensor(~same))
+def all_pairs(x: Tensor, names: Labels, anchors: int) -> Pairs:
+    """x (R, D), labels (R,) -> all ordered pairs of an anchor, one of the first A, and another reference."""
+    return Pairs(squared_distances(x[:anchors], x), *_masks(names, anchors))
+
+
+def cosine_pairs(x: Tensor, names: Labels, anchors: int) -> tuple[Tensor, Pairs]:
+    """The same of normalised x -> cosines (A, R), and the pairs, whose d is for figures and has no gradient."""
+    cosine = paddle.matmul(x[:anchors], x, transpose_y=True)
+    square = x.detach().square().sum(axis=1)  # 1, or 0 for an embedding that is 0
+    d = paddle.clip(square[:anchors].unsqueeze(1) + square - 2.0 * cosine.detach(), min=0.0)
+    return cosine, Pairs(d, *_masks(names, anchors))
+
+
+def _masks(names: Labels, anchors: int) -> tuple[Tensor, Tensor]:
+    same = names[:anchors, None] == names[None, :]
+    positive = same & ~np.eye(anchors, len(names), dtype=bool)
+    return paddle.to_tensor(positive), paddle.to_tensor(~same)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -102,6 +124,11 @@ def masked(values: Tensor, mask: Tensor, otherwise: float) -> Tensor:
     """The values where the mask holds, `otherwise` elsewhere."""
     # where() with a plain number gives float64 on Paddle 2.6.
     return paddle.where(mask, values, paddle.full_like(values, otherwise))
+
+
+def log_sum_exp(values: Tensor, mask: Tensor) -> Tensor:
+    """values (A, R), mask (A, R) -> log of the sum of exp over each row's masked entries (A,); very low if none."""
+    return paddle.logsumexp(masked(values, mask, NOTHING), axis=1)
 
 
 def farthest(d: Tensor, mask: Tensor) -> Tensor:
@@ -122,6 +149,19 @@ def nearest(d: Tensor, mask: Tensor) -> Tensor:
 def anchors_with_both(pairs: Pairs) -> Tensor:
     """Whether an anchor has a positive and a negative, (A,) bool."""
     return pairs.positive.any(axis=1).logical_and(pairs.negative.any(axis=1))
+
+
+def misses(similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Whether a negative is an anchor's best match, or as good as it: (A, R) and masks (A, R) -> (A,), 1 or 0."""
+    best_own = masked(similarity.detach(), positive, -float("inf")).max(axis=1)
+    best_other = masked(similarity.detach(), negative, -float("inf")).max(axis=1)
+    return (best_other >= best_own).astype("float32")
+
+
+def near_to_far(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Columns (A, R) of each anchor's positives, the nearest first, then of all else; how many positives, (A, 1)."""
+    order = paddle.argsort(masked(pairs.d, pairs.positive, float("inf")), axis=1)
+    return order, pairs.positive.astype("int64").sum(axis=1, keepdim=True)
 
 
 def check_rows(names: Labels, roles: tuple[str, ...]) -> None:

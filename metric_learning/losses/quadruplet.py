@@ -23,7 +23,7 @@ MININGS = ("batch_hard", "given")
 
 
 class QuadrupletLoss(PairLoss):
-    """relu(largest d_pos - smallest d_neg + margin), both over the whole batch, of normalised embeddings.
+    """relu(largest d_pos - smallest d_neg + margin), both over all pairs of the batch, of normalised embeddings.
 
     Xiao et al. (MSML), arXiv 1710.00478, equation 6, with squared distances; it is what PaddleCV calls quadruplet.
     margin >= 0, in squared distance, which is in 0..4. active_share is 0 or 1.
@@ -34,8 +34,8 @@ class QuadrupletLoss(PairLoss):
         check_range("margin", margin, 0.0)
         self.margin = margin
 
-    def compute(self, x: Tensor, names: Labels) -> Tensor:
-        pairs = all_pairs(l2_normalize(x), names)
+    def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        pairs = all_pairs(l2_normalize(x), names, anchors)
         flat = pairs.d.reshape([1, -1])
         gap = farthest(flat, pairs.positive.reshape([1, -1])) - nearest(flat, pairs.negative.reshape([1, -1]))
         loss = F.relu(gap + self.margin).sum()
@@ -50,7 +50,8 @@ class QuadrupletFullLoss(PairLoss):
 
     mining
       batch_hard  each anchor's farthest positive and nearest negative; n1, n2 of the second term are the nearest two
-                  samples of two different classes, neither of them the anchor's (so n1 need not be the first term's)
+                  samples of two different classes, neither of them the anchor's (so n1 need not be the first term's);
+                  n1 is of the batch, also where a memory gives n2
       given       rows 4i..4i+3 are a, p, n1, n2; anything else is a UserError
     margin, second_margin >= 0, in squared distance, which is in 0..4. active_share is of both terms together.
     """
@@ -64,16 +65,18 @@ class QuadrupletFullLoss(PairLoss):
         self.margin = margin
         self.second_margin = second_margin
         self.mining = check_choice("mining", mining, MININGS)
+        self.by_label = mining != "given"
 
-    def usable(self, names: Labels) -> bool:
-        if self.mining == "given":
+    def usable(self, names: Labels, anchors: int) -> bool:
+        if not self.by_label:
             check_rows(names, ("anchor", "positive", "negative", "second negative"))
             return True
-        return super().usable(names) and len(class_counts(names)) >= 3
+        classes, in_batch = len(class_counts(names)), len(class_counts(names[:anchors]))
+        return super().usable(names, anchors) and classes >= 3 and in_batch >= 2
 
-    def compute(self, x: Tensor, names: Labels) -> Tensor:
+    def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
         x = l2_normalize(x)
-        return self._given(x) if self.mining == "given" else self._batch_hard(x, names)
+        return self._batch_hard(x, names, anchors) if self.by_label else self._given(x)
 
     def _given(self, x: Tensor) -> Tensor:
         rows = x.reshape([-1, 4, x.shape[1]])
@@ -82,8 +85,8 @@ class QuadrupletFullLoss(PairLoss):
         self.report((terms.detach() > 0.0).astype("float32").mean(), d_ap.mean(), d_an.mean())
         return terms.sum(axis=0).mean()
 
-    def _batch_hard(self, x: Tensor, names: Labels) -> Tensor:
-        pairs = all_pairs(x, names)
+    def _batch_hard(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        pairs = all_pairs(x, names, anchors)
         terms = self._terms(
             farthest(pairs.d, pairs.positive), nearest(pairs.d, pairs.negative), nearest_strangers(pairs.d, names)
         )
@@ -98,23 +101,27 @@ class QuadrupletFullLoss(PairLoss):
 
 
 def nearest_strangers(d: Tensor, names: Labels) -> Tensor:
-    """d (B, B), labels (B,) of three or more classes -> each anchor's smallest d between two classes not its own, (B,).
+    """d (A, R), labels (R,) -> each anchor's smallest d between two classes that are not its own, (A,).
 
-    The batch's nearest pair of two classes serves every anchor but those of its own two classes; for each of these the
-    nearest pair without that class is found. Three searches instead of one for each class.
+    Takes three classes, two of them among the anchors. The nearest pair of two classes serves every anchor but those of
+    its own two classes; for each of these the nearest pair without that class is found. Three searches instead of one
+    for each class.
     """
+    anchors: int = d.shape[0]
     closest = _closest(d, names, None)
-    result = closest[0].expand([len(names)])
+    result = closest[0].expand([anchors])
     for own in closest[1]:
-        result = paddle.where(paddle.to_tensor(names == own), _closest(d, names, own)[0].expand([len(names)]), result)
+        without = _closest(d, names, own)[0].expand([anchors])
+        result = paddle.where(paddle.to_tensor(names[:anchors] == own), without, result)
     return result
 
 
 def _closest(d: Tensor, names: Labels, without: int | None) -> tuple[Tensor, tuple[int, int]]:
     """The smallest d (1,) between samples of two classes, `without` not among them, and the two classes."""
-    apart = names[:, None] != names[None, :]
+    rows = names[: d.shape[0]]
+    apart = rows[:, None] != names[None, :]
     if without is not None:
-        apart &= (names[:, None] != without) & (names[None, :] != without)
+        apart &= (rows[:, None] != without) & (names[None, :] != without)
     flat, mask = d.reshape([-1]), paddle.to_tensor(apart.reshape(-1))
     index = int(masked(flat.detach(), mask, float("inf")).argmin().item())
     row, column = divmod(index, len(names))

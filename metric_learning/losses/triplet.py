@@ -37,7 +37,7 @@ class TripletLoss(PairLoss):
                   over all triplets, as no term is 0
 
     margin >= 0, in squared distance, which is in 0..4. d is squared as in 1503.03832; 1703.07737 uses the root.
-    Memory is B^2. Time is B^2 log B, but B^2 K (K the largest class count) for batch_all with the soft margin.
+    Memory is A R. Time is A R log R, but A R K (K the largest class count) for batch_all with the soft margin.
     """
 
     def __init__(self, margin: float = 0.1, mining: str = "given", soft_margin: bool = False) -> None:
@@ -45,19 +45,20 @@ class TripletLoss(PairLoss):
         check_range("margin", margin, 0.0)
         self.margin = margin
         self.mining = check_choice("mining", mining, MININGS)
+        self.by_label = mining != "given"
         self.soft_margin = soft_margin
 
-    def usable(self, names: Labels) -> bool:
-        if self.mining == "given":
+    def usable(self, names: Labels, anchors: int) -> bool:
+        if not self.by_label:
             check_rows(names, ("anchor", "positive", "negative"))
             return True
-        return super().usable(names)
+        return super().usable(names, anchors)
 
-    def compute(self, x: Tensor, names: Labels) -> Tensor:
+    def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
         x = l2_normalize(x)
-        if self.mining == "given":
+        if not self.by_label:
             return self._given(x)
-        pairs = all_pairs(x, names)
+        pairs = all_pairs(x, names, anchors)
         if self.mining == "batch_all":
             loss, active_share = all_triplets(pairs, None if self.soft_margin else self.margin)
         else:

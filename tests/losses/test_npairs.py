@@ -30,7 +30,7 @@ def test_paddlecv_form_on_its_own_rows(samples):
 
 
 def test_the_first_sample_of_a_class_is_its_anchor():
-    anchors, positives = anchors_and_positives(np.array([9, 2, 5, 2, 9, 2]))
+    anchors, positives = anchors_and_positives(np.array([9, 2, 5, 2, 9, 2]), 6)
     assert anchors.tolist() == [1, 0]
     assert positives.tolist() == [3, 4, 5]
 
