@@ -26,6 +26,7 @@ from metric_learning.config import (
     steps_of,
 )
 from metric_learning.config.elem import MARGIN_SETTINGS
+from metric_learning.config.pair import LOSS_SETTINGS
 from metric_learning.data.sources import SOURCES
 from metric_learning.losses import quadruplet, triplet
 
@@ -206,7 +207,8 @@ def test_no_numeric_option_takes_what_is_no_number(kind, text: str) -> None:
 def test_no_option_takes_a_number_below_0_or_without_end(kind) -> None:
     for item in options(kind):
         if isinstance(item.default, int | float) and not isinstance(item.default, bool):
-            assert "at least" in refusal(kind, f"--{item.name}=-1") or item.name in ("lr", "arc_scale")
+            said = refusal(kind, f"--{item.name}=-1")
+            assert "at least" in said or "above" in said
         if type(item.default) is int:
             assert "at most" in refusal(kind, f"--{item.name}={10**30}"), item.name
 
@@ -252,6 +254,15 @@ def test_no_option_takes_a_number_below_0_or_without_end(kind) -> None:
         (PAIR, "--margin2=1"),
         (EVAL, "--fars=0,1"),
         (EVAL, "--fars=x"),
+        (PAIR, "--recall_ks=2,1"),
+        (PAIR, "--recall_ks=0,1"),
+        (PAIR, "--recall_ks=1,,2"),
+        (PAIR, "--recall_tau2=0"),
+        (PAIR, "--temperature=-1"),
+        (PAIR, "--ms_base=2"),
+        (PAIR, "--ms_alpha=0"),
+        (PAIR, "--circle_margin=1.5"),
+        (PAIR, "--neg_margin=-1"),
         (EVAL, "--fars=,"),
         (EVAL, "--split=foo"),
         (EVAL, "--image_mean=0.5,0.5"),
@@ -270,6 +281,10 @@ def test_values_that_cannot_be(kind, typed: str) -> None:
     [
         (PAIR, "--loss_name=eml --mining=given"),
         (PAIR, "--loss_name=eml --soft_margin=1"),
+        (PAIR, "--loss_name=eml --temperature=0.2"),
+        (PAIR, "--loss_name=contrastive --circle_margin=0.3"),
+        (PAIR, "--loss_name=circle --margin2=0.3"),
+        (PAIR, "--loss_name=supcon --recall_ks=1,2"),
         (EVAL, "--pretrained_model=a --checkpoint=b"),
         (EVAL, "--pairs=a.csv --split=val"),
         (EVAL, "--templates=a.csv"),
@@ -298,6 +313,8 @@ def test_senseless_combinations(kind, typed: str) -> None:
         (PAIR, "--samples_each_class=2", ["samples_each_class"]),
         (PAIR, "--samples_each_class=2 --mining=batch_hard", []),
         (PAIR, "--npairs_reg_lambda=1 --loss_name=npairs", []),
+        (PAIR, "--npairs_reg_lambda=1 --margin=0.3 --loss_name=circle", ["margin", "npairs_reg_lambda"]),
+        (PAIR, "--temperature=0.2 --loss_name=supcon", []),
     ],
 )
 def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unused: list[str]) -> None:
@@ -330,6 +347,30 @@ def test_every_typed_setting_of_a_margin_reaches_it(name: str) -> None:
     bare = losses.element_loss(name, 3, 2, **parse(ELEM, [f"--loss_name={name}"]).margin_settings()).margin
     own = losses.element_loss(name, 3, 2).margin
     assert all(getattr(bare, key) == getattr(own, key) for key in MARGIN_SETTINGS[name])
+
+
+def test_settings_of_pair_losses_are_those_of_the_losses() -> None:
+    assert list(LOSS_SETTINGS) == list(losses.PAIR_LOSSES)
+    for name, settings in LOSS_SETTINGS.items():
+        assert set(settings.values()) <= {item.name for item in options(PAIR)}
+        without_option = {"beta"} if name == "eml" else set()
+        assert set(settings) | without_option == set(losses.pair_settings(name)), name
+
+
+@pytest.mark.parametrize("name", names.PAIR_LOSSES)
+def test_every_typed_setting_of_a_pair_loss_reaches_it(name: str) -> None:
+    values = {"mining": "batch_hard", "soft_margin": True, "recall_ks": "2,3"}
+    values |= {said: 0.125 for said in LOSS_SETTINGS[name].values() if said not in values}
+    told = parse(PAIR, [f"--loss_name={name}", *(f"--{said}={values[said]}" for said in LOSS_SETTINGS[name].values())])
+    assert told.unused() == []
+    loss = losses.pair_loss(name, **told.loss_settings())
+    expected = {setting: values[said] for setting, said in LOSS_SETTINGS[name].items()}
+    assert {setting: getattr(loss, setting) for setting in expected} == expected | (
+        {"ks": (2, 3)} if name == "recall_at_k" else {}
+    )
+    bare = losses.pair_loss(name, **parse(PAIR, [f"--loss_name={name}"]).loss_settings())
+    own = losses.pair_loss(name)
+    assert all(getattr(bare, setting) == getattr(own, setting) for setting in expected)
 
 
 def test_arcmargin_has_two_names_for_a_setting_and_takes_one() -> None:

@@ -7,7 +7,10 @@ MODELS = (
     *("MobileFaceNet", "MobileFaceNetReLU6", "MobileFaceNetX2", "VarGFaceNet", "VGG16", "VGG16BN", "ViTS16"),
 )
 ELEMENT_LOSSES = ("softmax", "arcmargin", "amsoftmax", "sphereface", "magface", "curricularface", "adaface")
-PAIR_LOSSES = ("triplet", "quadruplet", "quadruplet_full", "eml", "npairs")
+PAIR_LOSSES = (
+    *("triplet", "quadruplet", "quadruplet_full", "eml", "npairs"),
+    *("contrastive", "multi_similarity", "circle", "supcon", "recall_at_k"),
+)
 MININGS = ("given", "batch_hard", "semi_hard", "batch_all")
 DATASETS = ("sop", "folders", "groups", "csv", "recordio")
 STRATEGIES = ("piecewise_decay", "cosine_decay", "linear_decay", "constant")

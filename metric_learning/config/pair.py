@@ -7,6 +7,22 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
 from metric_learning.config.names import MININGS, PAIR_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
+from metric_learning.config.values import ks_of
+
+# What each loss is told: its setting, and the option that says it. Tests hold the settings equal to what losses take.
+LOSS_SETTINGS: dict[str, dict[str, str]] = {
+    "triplet": {"margin": "margin", "mining": "mining", "soft_margin": "soft_margin"},
+    "quadruplet": {"margin": "margin"},
+    "quadruplet_full": {"margin": "margin", "second_margin": "margin2", "mining": "mining"},
+    "eml": {},
+    "npairs": {"reg_lambda": "npairs_reg_lambda"},
+    "contrastive": {"pos_margin": "pos_margin", "neg_margin": "neg_margin"},
+    "multi_similarity": {"alpha": "ms_alpha", "beta": "ms_beta", "base": "ms_base", "epsilon": "ms_epsilon"},
+    "circle": {"margin": "circle_margin", "gamma": "circle_gamma"},
+    "supcon": {"temperature": "temperature"},
+    "recall_at_k": {"ks": "recall_ks", "tau1": "recall_tau1", "tau2": "recall_tau2"},
+}
+_SAID = ("margin", "npairs_reg_lambda")  # PaddleCV's: without a use they are said to have none, the others refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +56,30 @@ class PairOptions(TrainOptions):
     )
     soft_margin: bool = option(False, "triplet: softplus instead of a hinge")
     npairs_reg_lambda: float = option(0.01, "npairs: weight of the embeddings' length")
+    pos_margin: float = option(0.0, "contrastive: distance below which a positive is near enough")
+    neg_margin: float = option(0.5, "contrastive: distance above which a negative is far enough")
+    ms_alpha: float = option(2.0, "multi_similarity: steepness for positives")
+    ms_beta: float = option(50.0, "multi_similarity: steepness for negatives")
+    ms_base: float = option(0.5, "multi_similarity: cosine that parts near from far")
+    ms_epsilon: float = option(0.1, "multi_similarity: slack of its mining, in cosine; above 2: every pair counts")
+    circle_margin: float = option(0.4, "circle: margin m, in cosine")
+    circle_gamma: float = option(80.0, "circle: scale gamma")
+    temperature: float = option(0.1, "supcon: temperature")
+    recall_ks: str = option("1,2,4,8,16", "recall_at_k: the k that count")
+    recall_tau1: float = option(1.0, "recall_at_k: temperature of the cut at k, in ranks")
+    recall_tau2: float = option(0.01, "recall_at_k: temperature of the ranks, in cosine")
 
     def validate(self) -> None:
         super().validate()
         check_range("--samples_each_class", self.samples_each_class, 2, 10**6)
-        for name in ("margin", "margin2", "npairs_reg_lambda"):
+        for name in ("margin", "margin2", "npairs_reg_lambda", "pos_margin", "neg_margin", "ms_epsilon"):
             check_range(f"--{name}", getattr(self, name), 0)
+        for name in ("ms_alpha", "ms_beta", "circle_gamma", "temperature", "recall_tau1", "recall_tau2"):
+            check_range(f"--{name}", getattr(self, name), above=0)
+        check_range("--ms_base", self.ms_base, 0, 1)
+        check_range("--circle_margin", self.circle_margin, 0, 1)
+        ks_of(self.recall_ks)
+        self._check_senseless()
         if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
             raise UserError(f"--mining with quadruplet_full must be given or batch_hard; got {self.mining!r}.")
         if self.balance != "none" and self.rows_given:
@@ -55,25 +89,24 @@ class PairOptions(TrainOptions):
             )
         if self.occlusion == "adversarial":
             raise UserError("--occlusion=adversarial needs a loss of each picture, as train_elem.py has. Take random.")
-        senseless = {
-            "mining": ("triplet", "quadruplet_full"),
-            "soft_margin": ("triplet",),
-            "margin2": ("quadruplet_full",),
-        }
-        for name, losses in senseless.items():
-            if name in self.typed and self.loss_name not in losses:
+
+    def _check_senseless(self) -> None:
+        for option_name in sorted(self.typed - set(_SAID) - set(LOSS_SETTINGS[self.loss_name].values())):
+            losses = [name for name, settings in LOSS_SETTINGS.items() if option_name in settings.values()]
+            if losses:
                 raise UserError(
-                    f"--{name} has no meaning with --loss_name={self.loss_name}; it is for {', '.join(losses)}."
+                    f"--{option_name} has no meaning with --loss_name={self.loss_name}; it is for {', '.join(losses)}."
                 )
+
+    def loss_settings(self) -> dict[str, Any]:
+        """What the loss is told."""
+        told = {name: getattr(self, said) for name, said in LOSS_SETTINGS[self.loss_name].items()}
+        return told | ({"ks": ks_of(self.recall_ks)} if "ks" in told else {})
 
     def unused(self) -> list[str]:
         """Options that were typed and that this loss does not look at."""
-        looked_at = {
-            "margin": self.loss_name in ("triplet", "quadruplet", "quadruplet_full"),
-            "npairs_reg_lambda": self.loss_name == "npairs",
-            "samples_each_class": not self.rows_given,
-        }
-        return sorted(name for name, used in looked_at.items() if name in self.typed and not used)
+        unused = self.typed & set(_SAID) - set(LOSS_SETTINGS[self.loss_name].values())
+        return sorted(unused | (self.typed & {"samples_each_class"} if self.rows_given else set()))
 
     @property
     def rows_given(self) -> bool:

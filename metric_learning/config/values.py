@@ -24,6 +24,14 @@ def steps_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def ks_of(text: str) -> tuple[int, ...]:
+    """'1,2,4' -> (1, 2, 4), rising."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(_is_count(part) and int(part) for part in parts) or [*map(int, parts)] != sorted({*map(int, parts)}):
+        raise UserError(f"--recall_ks must be rising counts such as 1,2,4; got {text!r}.")
+    return tuple(int(part) for part in parts)
+
+
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 

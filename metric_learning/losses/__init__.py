@@ -6,11 +6,14 @@ A new margin or pair loss is a line in one of the two tables below; the sweep te
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from paddle import nn
 
 from metric_learning.checks import check_choice
 from metric_learning.losses.centers import AllCenters, Centers
+from metric_learning.losses.circle import CircleLoss
+from metric_learning.losses.contrastive import ContrastiveLoss
 from metric_learning.losses.element import ElementLoss
 from metric_learning.losses.eml import EmlLoss
 from metric_learning.losses.margins import (
@@ -23,10 +26,13 @@ from metric_learning.losses.margins import (
     Softmax,
     SphereFace,
 )
+from metric_learning.losses.multi_similarity import MultiSimilarityLoss
 from metric_learning.losses.npairs import NpairsLoss
 from metric_learning.losses.pairs import PairLoss
 from metric_learning.losses.partial_centers import PartialCenters
 from metric_learning.losses.quadruplet import QuadrupletFullLoss, QuadrupletLoss
+from metric_learning.losses.recall_at_k import RecallAtKLoss
+from metric_learning.losses.supcon import SupConLoss
 from metric_learning.losses.triplet import TripletLoss
 
 __all__ = [
@@ -37,49 +43,8 @@ __all__ = [
     "element_loss",
     "margin_settings",
     "pair_loss",
+    "pair_settings",
 ]
-
-
-@dataclass(frozen=True)
-class PairSettings:
-    """What a pair loss may be told; None leaves the loss its own default."""
-
-    margin: float | None = None
-    second_margin: float | None = None
-    mining: str | None = None
-    soft_margin: bool = False
-    beta: float | None = None
-    npairs_reg_lambda: float = 0.01
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    """The settings that are not None."""
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def margin_settings(name: str) -> list[str]:
-    """The settings that the margin of an element-wise loss has."""
-    return list(inspect.signature(ELEMENT_LOSSES[name]).parameters)
-
-
-def _triplet(s: PairSettings) -> PairLoss:
-    return TripletLoss(soft_margin=s.soft_margin, **_given(margin=s.margin, mining=s.mining))
-
-
-def _quadruplet(s: PairSettings) -> PairLoss:
-    return QuadrupletLoss(**_given(margin=s.margin))
-
-
-def _quadruplet_full(s: PairSettings) -> PairLoss:
-    return QuadrupletFullLoss(**_given(margin=s.margin, second_margin=s.second_margin, mining=s.mining))
-
-
-def _eml(s: PairSettings) -> PairLoss:
-    return EmlLoss(**_given(beta=s.beta))
-
-
-def _npairs(s: PairSettings) -> PairLoss:
-    return NpairsLoss(s.npairs_reg_lambda)
 
 
 ELEMENT_LOSSES: dict[str, type[Margin]] = {
@@ -92,16 +57,30 @@ ELEMENT_LOSSES: dict[str, type[Margin]] = {
     "adaface": AdaFace,
 }
 
-PAIR_LOSSES: dict[str, Callable[[PairSettings], PairLoss]] = {
-    "triplet": _triplet,
-    "quadruplet": _quadruplet,
-    "quadruplet_full": _quadruplet_full,
-    "eml": _eml,
-    "npairs": _npairs,
+PAIR_LOSSES: dict[str, type[PairLoss]] = {
+    "triplet": TripletLoss,
+    "quadruplet": QuadrupletLoss,
+    "quadruplet_full": QuadrupletFullLoss,
+    "eml": EmlLoss,
+    "npairs": NpairsLoss,
+    "contrastive": ContrastiveLoss,
+    "multi_similarity": MultiSimilarityLoss,
+    "circle": CircleLoss,
+    "supcon": SupConLoss,
+    "recall_at_k": RecallAtKLoss,
 }
 
-
 CENTERS: dict[str, Callable[..., Centers]] = {"all": AllCenters, "partial": PartialCenters}
+
+
+def margin_settings(name: str) -> list[str]:
+    """The settings that the margin of an element-wise loss has."""
+    return _settings(ELEMENT_LOSSES[name])
+
+
+def pair_settings(name: str) -> list[str]:
+    """The settings that a pair-wise loss has."""
+    return _settings(PAIR_LOSSES[name])
 
 
 def element_loss(
@@ -121,27 +100,30 @@ def element_loss(
     settings: those of any margin's constructor; None leaves the margin its own default. One that this margin does not
     have (`margin_settings`) is not looked at; one that no margin has is a UserError.
     """
-    kind = ELEMENT_LOSSES[check_choice("loss_name", name, ELEMENT_LOSSES)]
-    known = sorted({setting for loss in ELEMENT_LOSSES for setting in margin_settings(loss)})
-    for setting in settings:
-        check_choice("setting of a margin", setting, known)
-    told = _given(**settings)
-    margin = kind(**{setting: told[setting] for setting in margin_settings(name) if setting in told})
+    margin = _built(ELEMENT_LOSSES, name, settings)
     sampled = {"rate": partial_rate} if centers == "partial" else {}
     made = CENTERS[check_choice("centers", centers, CENTERS)](num_classes, dim, bias=not margin.normalized, **sampled)
     return ElementLoss(made, margin, focal_gamma, dropout)
 
 
-def pair_loss(
-    name: str,
-    *,
-    margin: float | None = None,
-    second_margin: float | None = None,
-    mining: str | None = None,
-    soft_margin: bool = False,
-    beta: float | None = None,
-    npairs_reg_lambda: float = 0.01,
-) -> PairLoss:
-    """The pair-wise loss of that name; may raise UserError. A setting that the loss does not have is not looked at."""
-    build = PAIR_LOSSES[check_choice("loss_name", name, PAIR_LOSSES)]
-    return build(PairSettings(margin, second_margin, mining, soft_margin, beta, npairs_reg_lambda))
+def pair_loss(name: str, **settings: Any) -> PairLoss:
+    """The pair-wise loss of that name; may raise UserError. settings: as of `element_loss`, see `pair_settings`."""
+    return _built(PAIR_LOSSES, name, settings)
+
+
+Kind = TypeVar("Kind", bound=nn.Layer)
+
+
+def _settings(kind: type[nn.Layer]) -> list[str]:
+    return list(inspect.signature(kind).parameters)
+
+
+def _built(kinds: dict[str, type[Kind]], name: str, settings: dict[str, Any]) -> Kind:
+    """The entry of a table, told those of the settings that it has and that are not None."""
+    kind = kinds[check_choice("loss_name", name, kinds)]
+    known = sorted({setting for each in kinds.values() for setting in _settings(each)})
+    for setting in settings:
+        check_choice("setting of a loss", setting, known)
+    told = {setting: settings[setting] for setting in _settings(kind) if settings.get(setting) is not None}
+    made: Kind = kind(**told)
+    return made

@@ -78,14 +78,7 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
 
 def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
     notes = [f"--{name} has no effect with --loss_name={config.loss_name}." for name in config.unused()]
-    loss = pair_loss(
-        config.loss_name,
-        margin=config.margin,
-        second_margin=config.margin2,
-        mining=config.mining,
-        soft_margin=config.soft_margin,
-        npairs_reg_lambda=config.npairs_reg_lambda,
-    )
+    loss = pair_loss(config.loss_name, **config.loss_settings())
     if config.rows_given:
         rows = TripletSampler if config.loss_name == "triplet" else QuadrupletSampler
         return Parts(loss, rows(train.labels, config.train_batch_size, config.seed), notes)

@@ -1,4 +1,4 @@
-"""What holds for every pair loss. A new line in PAIR_LOSSES, or a new mining below, is tested by being there."""
+"""What holds for every pair loss. A new line in PAIR_LOSSES is tested by being there."""
 
 import math
 import warnings
@@ -6,36 +6,14 @@ import warnings
 import numpy as np
 import paddle
 import pytest
-from loss_cases import QUADRUPLES, TRIPLES, UNEQUAL, embeddings, run
+from loss_cases import UNEQUAL, embeddings, run
+from pair_cases import CASES, FIRST_IS_ANCHOR, MININGS, UNORDERED, built, labels_for
 
 from metric_learning.checks import UserError
-from metric_learning.losses import PAIR_LOSSES, pair_loss, quadruplet, triplet
+from metric_learning.losses import PAIR_LOSSES, pair_loss
 
-MININGS = {"triplet": triplet.MININGS, "quadruplet_full": quadruplet.MININGS}
-# Losses with a smooth form are swept in both.
-SOFT = {"triplet": (False, True)}
-# An anchor is the first of its class: the order of the classes is free, the order within one is not.
-FIRST_IS_ANCHOR = {"npairs"}
-
-CASES = [
-    (name, mining, soft)
-    for name in PAIR_LOSSES
-    for mining in MININGS.get(name, (None,))
-    for soft in SOFT.get(name, (False,))
-]
-UNORDERED = [case for case in CASES if case[1] != "given"]
 every_case = pytest.mark.parametrize(("name", "mining", "soft"), CASES)
 every_unordered_case = pytest.mark.parametrize(("name", "mining", "soft"), UNORDERED)
-
-
-def built(name, mining, soft, **settings):
-    return pair_loss(name, mining=mining, soft_margin=soft, **settings)
-
-
-def labels_for(name, mining):
-    if mining == "given":
-        return np.array(TRIPLES if name == "triplet" else QUADRUPLES)
-    return np.array(UNEQUAL)
 
 
 @every_case
@@ -166,6 +144,14 @@ def test_defaults_are_those_of_the_field():
     assert (full.margin, full.second_margin, full.mining) == (0.1, 0.05, "batch_hard")
     assert pair_loss("eml").beta == 1e5
     assert pair_loss("npairs").reg_lambda == 0.01
+    contrastive, circle = pair_loss("contrastive"), pair_loss("circle")
+    assert (contrastive.pos_margin, contrastive.neg_margin) == (0.0, 0.5)
+    assert (circle.margin, circle.gamma) == (0.4, 80.0)
+    similar = pair_loss("multi_similarity")
+    assert (similar.alpha, similar.beta, similar.base, similar.epsilon) == (2.0, 50.0, 0.5, 0.1)
+    assert pair_loss("supcon").temperature == 0.1
+    recall = pair_loss("recall_at_k")
+    assert (recall.ks, recall.tau1, recall.tau2) == ((1, 2, 4, 8, 16), 1.0, 0.01)
 
 
 def test_settings_reach_the_loss():
@@ -175,7 +161,12 @@ def test_settings_reach_the_loss():
     assert (full.margin, full.second_margin, full.mining) == (0.3, 0.2, "given")
     assert pair_loss("quadruplet", margin=0.3).margin == 0.3
     assert pair_loss("eml", beta=3.0).beta == 3.0
-    assert pair_loss("npairs", npairs_reg_lambda=0.5).reg_lambda == 0.5
+    assert pair_loss("npairs", reg_lambda=0.5).reg_lambda == 0.5
+
+
+def test_a_setting_that_no_loss_has_is_refused():
+    with pytest.raises(UserError, match="Did you mean 'margin'"):
+        pair_loss("triplet", margn=0.3)
 
 
 def test_unknown_name_suggests_the_nearest():
