@@ -263,6 +263,8 @@ def test_no_option_takes_a_number_below_0_or_without_end(kind) -> None:
         (PAIR, "--ms_alpha=0"),
         (PAIR, "--circle_margin=1.5"),
         (PAIR, "--neg_margin=-1"),
+        (PAIR, "--memory_size=-1"),
+        (PAIR, "--memory_start=-1"),
         (EVAL, "--fars=,"),
         (EVAL, "--split=foo"),
         (EVAL, "--image_mean=0.5,0.5"),
@@ -285,6 +287,10 @@ def test_values_that_cannot_be(kind, typed: str) -> None:
         (PAIR, "--loss_name=contrastive --circle_margin=0.3"),
         (PAIR, "--loss_name=circle --margin2=0.3"),
         (PAIR, "--loss_name=supcon --recall_ks=1,2"),
+        (PAIR, "--memory_start=10"),
+        (PAIR, "--memory_size=10"),
+        (PAIR, "--memory_size=10 --loss_name=quadruplet_full --mining=given"),
+        (PAIR, "--memory_size=10 --loss_name=eml --total_iter_num=1000"),
         (EVAL, "--pretrained_model=a --checkpoint=b"),
         (EVAL, "--pairs=a.csv --split=val"),
         (EVAL, "--templates=a.csv"),
@@ -315,6 +321,7 @@ def test_senseless_combinations(kind, typed: str) -> None:
         (PAIR, "--npairs_reg_lambda=1 --loss_name=npairs", []),
         (PAIR, "--npairs_reg_lambda=1 --margin=0.3 --loss_name=circle", ["margin", "npairs_reg_lambda"]),
         (PAIR, "--temperature=0.2 --loss_name=supcon", []),
+        (PAIR, "--memory_size=9 --memory_start=5 --loss_name=triplet --mining=semi_hard", []),
     ],
 )
 def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unused: list[str]) -> None:

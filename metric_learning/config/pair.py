@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from metric_learning.checks import UserError, check_range
-from metric_learning.config.base import option
+from metric_learning.config.base import COUNT, option
 from metric_learning.config.names import MININGS, PAIR_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
 from metric_learning.config.values import ks_of
@@ -38,6 +38,7 @@ class PairOptions(TrainOptions):
         "lr_strategy": "cosine_decay",
         "total_iter_num": 100,
         "test_iter_step": 20,
+        "memory_start": 20,
     }
     purpose: ClassVar[str] = "Stage two: fine-tune an embedding with a loss over pairs of pictures."
 
@@ -68,6 +69,8 @@ class PairOptions(TrainOptions):
     recall_ks: str = option("1,2,4,8,16", "recall_at_k: the k that count")
     recall_tau1: float = option(1.0, "recall_at_k: temperature of the cut at k, in ranks")
     recall_tau2: float = option(0.01, "recall_at_k: temperature of the ranks, in cosine")
+    memory_size: int = option(0, "past embeddings that a batch is compared with as well; 0: none")
+    memory_start: int = option(1000, "memory_size: steps before the memory begins to fill")
 
     def validate(self) -> None:
         super().validate()
@@ -79,6 +82,7 @@ class PairOptions(TrainOptions):
         check_range("--ms_base", self.ms_base, 0, 1)
         check_range("--circle_margin", self.circle_margin, 0, 1)
         ks_of(self.recall_ks)
+        self._check_memory()
         self._check_senseless()
         if self.loss_name == "quadruplet_full" and self.mining not in (None, "given", "batch_hard"):
             raise UserError(f"--mining with quadruplet_full must be given or batch_hard; got {self.mining!r}.")
@@ -97,6 +101,24 @@ class PairOptions(TrainOptions):
                 raise UserError(
                     f"--{option_name} has no meaning with --loss_name={self.loss_name}; it is for {', '.join(losses)}."
                 )
+
+    def _check_memory(self) -> None:
+        check_range("--memory_size", self.memory_size, 0, 10**7)
+        check_range("--memory_start", self.memory_start, 0, COUNT)
+        if not self.memory_size:
+            if "memory_start" in self.typed:
+                raise UserError("--memory_start has no meaning without --memory_size.")
+            return
+        if self.rows_given:
+            raise UserError(
+                f"--memory_size needs pairs by label, not ready-made {self.loss_name}s: choose a --mining other than "
+                "given, or another --loss_name."
+            )
+        if self.memory_start >= self.total_iter_num:
+            raise UserError(
+                f"--memory_start={self.memory_start} is not below --total_iter_num={self.total_iter_num}: the memory "
+                "would never be used. Lower it, or leave --memory_size out."
+            )
 
     def loss_settings(self) -> dict[str, Any]:
         """What the loss is told."""

@@ -1,6 +1,7 @@
 """Losses by name.
 
-Element-wise: centres x margin x (focal) cross-entropy. Pair-wise: the samples of a batch against each other.
+Element-wise: centres x margin x (focal) cross-entropy. Pair-wise: the samples of a batch against each other, and with a
+`MemoryLoss` round it against past ones.
 A new margin or pair loss is a line in one of the two tables below; the sweep tests then cover it.
 """
 
@@ -26,6 +27,7 @@ from metric_learning.losses.margins import (
     Softmax,
     SphereFace,
 )
+from metric_learning.losses.memory import MemoryLoss
 from metric_learning.losses.multi_similarity import MultiSimilarityLoss
 from metric_learning.losses.npairs import NpairsLoss
 from metric_learning.losses.pairs import PairLoss
@@ -39,6 +41,7 @@ __all__ = [
     "ELEMENT_LOSSES",
     "PAIR_LOSSES",
     "ElementLoss",
+    "MemoryLoss",
     "PairLoss",
     "element_loss",
     "margin_settings",

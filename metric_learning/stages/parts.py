@@ -19,7 +19,7 @@ from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
-from metric_learning.losses import element_loss, pair_loss
+from metric_learning.losses import MemoryLoss, element_loss, pair_loss
 from metric_learning.losses.base import Loss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
@@ -41,7 +41,7 @@ def parts(config: TrainOptions, train: PictureSet, size: int) -> Parts:
     if isinstance(config, ElemOptions):
         return _elem_parts(config, train, size)
     assert isinstance(config, PairOptions)
-    return _pair_parts(config, train)
+    return _pair_parts(config, train, size)
 
 
 def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
@@ -76,9 +76,12 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
     return Parts(by_group, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
 
 
-def _pair_parts(config: PairOptions, train: PictureSet) -> Parts:
+def _pair_parts(config: PairOptions, train: PictureSet, size: int) -> Parts:
     notes = [f"--{name} has no effect with --loss_name={config.loss_name}." for name in config.unused()]
-    loss = pair_loss(config.loss_name, **config.loss_settings())
+    plain = pair_loss(config.loss_name, **config.loss_settings())
+    loss: Loss = plain
+    if config.memory_size:
+        loss = MemoryLoss(plain, size, config.memory_size, config.memory_start)
     if config.rows_given:
         rows = TripletSampler if config.loss_name == "triplet" else QuadrupletSampler
         return Parts(loss, rows(train.labels, config.train_batch_size, config.seed), notes)
