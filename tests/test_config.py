@@ -290,7 +290,7 @@ def test_values_that_cannot_be(kind, typed: str) -> None:
         (PAIR, "--memory_start=10"),
         (PAIR, "--memory_size=10"),
         (PAIR, "--memory_size=10 --loss_name=quadruplet_full --mining=given"),
-        (PAIR, "--memory_size=10 --loss_name=eml --total_iter_num=1000"),
+        (PAIR, "--memory_size=10 --loss_name=eml --total_iter_num=1001"),
         (EVAL, "--pretrained_model=a --checkpoint=b"),
         (EVAL, "--pairs=a.csv --split=val"),
         (EVAL, "--templates=a.csv"),
@@ -321,7 +321,7 @@ def test_senseless_combinations(kind, typed: str) -> None:
         (PAIR, "--npairs_reg_lambda=1 --loss_name=npairs", []),
         (PAIR, "--npairs_reg_lambda=1 --margin=0.3 --loss_name=circle", ["margin", "npairs_reg_lambda"]),
         (PAIR, "--temperature=0.2 --loss_name=supcon", []),
-        (PAIR, "--memory_size=9 --memory_start=5 --loss_name=triplet --mining=semi_hard", []),
+        (PAIR, "--memory_size=9 --loss_name=triplet --mining=semi_hard --total_iter_num=1002", []),
     ],
 )
 def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unused: list[str]) -> None:

@@ -114,10 +114,10 @@ class PairOptions(TrainOptions):
                 f"--memory_size needs pairs by label, not ready-made {self.loss_name}s: choose a --mining other than "
                 "given, or another --loss_name."
             )
-        if self.memory_start >= self.total_iter_num:
+        if self.memory_start + 1 >= self.total_iter_num:  # the first batch behind the start only fills it
             raise UserError(
-                f"--memory_start={self.memory_start} is not below --total_iter_num={self.total_iter_num}: the memory "
-                "would never be used. Lower it, or leave --memory_size out."
+                f"--memory_start={self.memory_start} leaves no step of --total_iter_num={self.total_iter_num} that "
+                "would use the memory. Lower it, or leave --memory_size out."
             )
 
     def loss_settings(self) -> dict[str, Any]:
