@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 
+from metric_learning import dist
 from metric_learning.backbones.base import Backbone
 from metric_learning.checks import UserError, check_choice, check_range
+from metric_learning.data.loader import Batch
 from metric_learning.data.samplers import keyed_rng
 from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
-from metric_learning.losses.base import Loss
+from metric_learning.losses.base import Labels, Loss
 
 Masks = NDArray[np.float32]
 Boxes = NDArray[np.float64]
@@ -138,7 +141,7 @@ class Occlusion:
 
 
 class OccludedForward:
-    """images (B, C, H, W) and labels (B,) of a step -> embeddings (B, D), with gradient, in training mode.
+    """A batch -> embeddings (B, D), with gradient, in training mode.
 
     points (B, 5, 2) in 0..1 of the images, NaN where not known: for blocks only.
 
@@ -157,39 +160,63 @@ class OccludedForward:
         if how.adversarial and not hasattr(loss, "each"):
             raise UserError("--occlusion=adversarial needs a loss of each picture, against class centres. Take random.")
 
-    def __call__(self, images: Tensor, labels: Tensor, step: int, points: Points | None = None) -> Tensor:
-        last = self._to_map(images)
-        mask = paddle.to_tensor(self.masks(last.detach(), labels, step, points))
+    def __call__(self, batch: Batch, points: Points | None = None) -> Tensor:
+        last = self._to_map(paddle.to_tensor(batch.images))
+        mask = paddle.to_tensor(self.masks(last.detach(), batch, points))
         return self.embedder.from_map(last * mask.unsqueeze(1))
 
-    def masks(self, last: Tensor, labels: Tensor, step: int, points: Points | None = None) -> Masks:
-        """The masks (B, h, w) of a step, whose last map is `last` (B, C, h, w)."""
-        count, _, height, width = last.shape
-        rng = keyed_rng(OCCLUDE, self.seed, step)
-        rows = np.flatnonzero(rng.random(count) < self.how.rate)
+    def masks(self, last: Tensor, batch: Batch, points: Points | None = None) -> Masks:
+        """The masks (B, h, w) of a batch, whose last map is `last` (B, C, h, w).
+
+        What is drawn, is drawn for the batch of all processes, of which this may be a part.
+        """
+        slots, whole = np.array(batch.places()), batch.whole or len(batch.labels)
+        height, width = last.shape[2:]
+        rng = keyed_rng(OCCLUDE, self.seed, batch.step)
+        chosen = rng.random(whole)[slots] < self.how.rate
         boxes = None if points is None else block_boxes(points, *self.embedder.spec.picture.shape[1:])
-        choice = candidates(self.how.shapes, count, height, width, rng, boxes)[:, rows]
-        taken = rng.integers(len(choice), size=len(rows))
-        if self.how.adversarial and len(rows) and len(choice) > 1:
-            where = paddle.to_tensor(rows)
-            taken = self._worst(paddle.index_select(last, where), paddle.index_select(labels, where), choice)
-        masks = np.ones((count, height, width), np.float32)
-        masks[rows] = choice[taken, np.arange(len(rows))]
+        choice = self._candidates(whole, slots, height, width, rng, boxes)
+        taken = rng.integers(len(choice), size=whole)[slots]
+        if self.how.adversarial and len(choice) > 1:
+            # Several processes find the loss together, so each needs as many pictures.
+            rows = np.flatnonzero(chosen) if dist.size() == 1 else np.arange(len(slots))
+            if len(rows):
+                taken[rows] = self._worst(last, batch.labels, rows, choice[:, rows])
+        masks: Masks = choice[taken, np.arange(len(slots))]
+        masks[~chosen] = 1
         return masks
 
-    def _worst(self, last: Tensor, labels: Tensor, choice: Masks) -> NDArray[np.int64]:
-        """Which of the masks (K, b, h, w) makes the loss of each of the b pictures greatest; the first of equals."""
+    def _candidates(
+        self, whole: int, slots: NDArray[np.int64], height: int, width: int, rng: np.random.Generator, boxes: Any
+    ) -> Masks:
+        """The masks (K, b, h, w) that may be taken; boxes are those of the slots alone."""
+        if boxes is None:
+            return candidates(self.how.shapes, whole, height, width, rng)[:, slots]
+        spread = {name: np.full((whole, 4), np.nan) for name in boxes}
+        for name, box in boxes.items():
+            spread[name][slots] = box
+        return candidates(self.how.shapes, whole, height, width, rng, spread)[:, slots]
+
+    def _worst(self, last: Tensor, names: Labels, rows: NDArray[np.int64], choice: Masks) -> NDArray[np.int64]:
+        """Which of the masks (K, R, h, w) makes the loss of each of the R rows greatest; the first of equals."""
+        last, labels = paddle.index_select(last, paddle.to_tensor(rows)), paddle.to_tensor(names[rows])
+        mine = slice(len(rows) * dist.rank(), len(rows) * (dist.rank() + 1))
         self.embedder.eval()
         self.loss.eval()
         try:
             with paddle.no_grad():
                 covered = (last * paddle.to_tensor(masks).unsqueeze(1) for masks in choice)
-                losses = [self.loss.each(self.embedder.from_map(maps), labels).numpy() for maps in covered]
+                found = [self._each(self.embedder.from_map(maps), labels)[mine] for maps in covered]
         finally:
             self.embedder.train()
             self.loss.train()
-        worst: NDArray[np.int64] = np.stack(losses).argmax(axis=0)
+        worst: NDArray[np.int64] = np.stack(found).argmax(axis=0)
         return worst
+
+    def _each(self, embeddings: Tensor, labels: Tensor) -> NDArray[np.float32]:
+        """The loss of each picture of all processes."""
+        found: NDArray[np.float32] = self.loss.each(dist.joined(embeddings), dist.joined(labels)).numpy()
+        return found
 
     def _check_map(self) -> None:
         """A UserError for a shape that would cover nothing, or a block nearly all, of a map as small as this one."""

@@ -78,5 +78,4 @@ def pieces_of(batch: Batch, count: int) -> Iterator[Batch]:
     """The batch in `count` pieces, one after the other, even to one picture."""
     total = len(batch.labels)
     for number in range(count):
-        part = slice(total * number // count, total * (number + 1) // count)
-        yield batch._replace(**{name: getattr(batch, name)[part] for name in batch._fields if name != "step"})
+        yield batch.part(total * number // count, total * (number + 1) // count)

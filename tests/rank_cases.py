@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from margin_twins import CASES as MARGINS
 from margin_twins import built
 from paddle import nn
+from small_runs import new_embedder
 
 from metric_learning import dist
 from metric_learning.backbones.iresnet import FixedScaleNorm
@@ -31,6 +32,8 @@ from metric_learning.checkpoint import Run, State
 from metric_learning.data.loader import Batch
 from metric_learning.losses import PAIR_LOSSES, pair_loss
 from metric_learning.losses.centers import divided_names
+from metric_learning.losses.memory import MemoryLoss
+from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
 from metric_learning.step import Step
 
@@ -43,6 +46,7 @@ TRIPLES = [0, 0, 1, 2, 2, 0, 1, 1, 2, 4, 4, 0]
 PAIRS = [(name, {}) for name in PAIR_LOSSES]
 PAIRS += [("triplet", {"mining": mining}) for mining in ("batch_hard", "semi_hard", "batch_all")]
 PAIRS += [("triplet", {"mining": "batch_all", "soft_margin": True})]
+PAIRS += [(name, {"memory": 20}) for name in ("eml", "multi_similarity", "npairs")]
 
 
 def key(name: str, settings: dict) -> str:
@@ -83,13 +87,16 @@ def batch(step: int, labels=LABELS) -> Batch:
     """This process's part of a batch."""
     rng = np.random.default_rng(step)
     images = (rng.normal(size=(B, 3, 10, 10)) + rng.normal(size=(B, 1, 1, 1))).astype(np.float32)
-    rows = part(np.arange(B))
-    return Batch(step, images[rows], np.array(labels)[rows], rows, [str(row) for row in rows], [None] * len(rows))
+    names = [str(row) for row in range(B)]
+    return Batch(step, images, np.array(labels), np.arange(B), names, [None] * B).part(*dist.share(B))
 
 
 def loss_of(name: str, settings: dict):
     if name in PAIR_LOSSES:
-        return pair_loss(name, **settings)
+        settings = dict(settings)
+        memory = settings.pop("memory", 0)
+        made = pair_loss(name, **settings)
+        return MemoryLoss(made, D, memory, start=2) if memory else made
     return built(name, classes=C, dim=D, trained=True, **settings)
 
 
@@ -186,8 +193,21 @@ def talk() -> dict[str, np.ndarray]:
     }
 
 
+def covered() -> dict[str, np.ndarray]:
+    """Masks that the loss chooses, of a network whose last map is the pictures themselves."""
+    paddle.seed(1)
+    loss = loss_of("curricularface", {})
+    net = new_embedder(size=D)
+    forward = OccludedForward(net, loss, Occlusion(("left", "right", "top", "random_half"), 0.7, True), 5, False)
+    found = [
+        forward.masks(paddle.to_tensor(batch(step).images).tile([1, 6, 1, 1])[:, :16], batch(step)) for step in range(3)
+    ]
+    return {str(step): whole(masks) for step, masks in enumerate(found)}
+
+
 def all_cases() -> dict[str, np.ndarray]:
     found = {f"talk/{n}": value for n, value in talk().items()}
+    found |= {f"covered/{n}": value for n, value in covered().items()}
     for name, settings in [*ELEMENT, *PAIRS]:
         for what, case in (("one", one_batch), ("ten", trained)):
             made = case(name, settings)

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from small_runs import images, new_embedder
+from test_occlusion import at
 
 from metric_learning.backbones import backbone
 from metric_learning.checks import UserError
@@ -113,7 +114,7 @@ def test_every_block_comes_up_and_goes_to_its_own_picture():
     expected = masks_of(points, *last.shape[2:], (32, 32))
     taken = set()
     for step in range(10):
-        masks = forward.masks(last, labels, step, points)
+        masks = forward.masks(last, at(labels, step), points)
         assert masks[4].all()
         for k in (0, 1, 2, 3, 5):
             same = [name for name, each in zip(NAMES, expected, strict=True) if (each[k] == masks[k]).all()]
@@ -129,7 +130,7 @@ def test_adversarial_takes_the_block_of_the_greatest_loss():
     points[2] = np.nan
     net = forward.embedder
     last = net.backbone.to_map(inputs).detach()
-    found = forward.masks(last, labels, 0, points)
+    found = forward.masks(last, at(labels, 0), points)
     choice = masks_of(points, *last.shape[2:], (32, 32))
     net.eval()
     losses = np.zeros((3, 6))
@@ -168,6 +169,6 @@ def test_refusals_of_the_parts():
     forward = covered(Occlusion(("mouth",), 1.0))
     inputs, labels = batch()
     with pytest.raises(UserError, match="--occlusion_shapes=mouth needs the points"):
-        forward(inputs, labels, 0)
+        forward(at(labels, 0, inputs))
     with pytest.raises(UserError, match=r"random_half, eyes, nose, mouth; got 'noes'\. Did you mean 'nose'"):
         Occlusion(("noes",))

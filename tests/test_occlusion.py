@@ -10,6 +10,7 @@ from small_runs import images, new_embedder
 from metric_learning.backbones import BACKBONES, backbone
 from metric_learning.checks import UserError
 from metric_learning.config.names import OCCLUSION_SHAPES
+from metric_learning.data.loader import Batch
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.losses.group_margins import GroupMarginLoss
 from metric_learning.occlusion import SHAPES, OccludedForward, Occlusion, candidates
@@ -64,6 +65,12 @@ def batch(count: int = 6):
     return paddle.to_tensor(images(count)), paddle.to_tensor(LABELS[:count])
 
 
+def at(labels, step: int, pictures=None) -> Batch:
+    """The batch of a step."""
+    names = labels.numpy()
+    return Batch(step, None if pictures is None else pictures.numpy(), names, names, [], [])
+
+
 def last_map(forward: OccludedForward, pictures):
     return forward.embedder.backbone.to_map(pictures).detach()
 
@@ -74,10 +81,10 @@ def test_masks_are_a_function_of_seed_and_step_alone():
     given = last_map(one, pictures)
     for step in (0, 3):
         paddle.seed(step + 99)
-        np.testing.assert_array_equal(one.masks(given, labels, step), other.masks(given, labels, step))
-    assert any((one.masks(given, labels, 0) != one.masks(given, labels, step)).any() for step in range(1, 4))
+        np.testing.assert_array_equal(one.masks(given, at(labels, step)), other.masks(given, at(labels, step)))
+    assert any((one.masks(given, at(labels, 0)) != one.masks(given, at(labels, step))).any() for step in range(1, 4))
     assert any(
-        (one.masks(given, labels, step) != covered(Occlusion(EVERY), seed=1).masks(given, labels, step)).any()
+        (one.masks(given, at(labels, step)) != covered(Occlusion(EVERY), seed=1).masks(given, at(labels, step))).any()
         for step in range(4)
     )
 
@@ -88,14 +95,26 @@ def test_the_rate_is_the_share_of_covered_pictures(rate, low, high, adversarial)
     forward = covered(Occlusion(EVERY, rate, adversarial))
     pictures, labels = batch()
     given = last_map(forward, pictures)
-    share = np.mean([(forward.masks(given, labels, step) == 0).any(axis=(1, 2)).mean() for step in range(40)])
+    share = np.mean([(forward.masks(given, at(labels, step)) == 0).any(axis=(1, 2)).mean() for step in range(40)])
     assert low <= share <= high
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_parts_of_a_batch_are_covered_as_the_whole_is(parts, adversarial):
+    forward = covered(Occlusion(EVERY, 0.6, adversarial))
+    pictures, labels = batch()
+    given = last_map(forward, pictures)
+    whole = at(labels, 3, pictures)
+    cut = [whole.part(6 * k // parts, 6 * (k + 1) // parts) for k in range(parts)]
+    found = [forward.masks(given[part.slots.start : part.slots.stop], part) for part in cut]
+    np.testing.assert_array_equal(np.concatenate(found), forward.masks(given, whole))
 
 
 def test_every_shape_comes_up():
     forward = covered(Occlusion(("left", "top"), 1.0))
     pictures, labels = batch()
-    masks = np.concatenate([forward.masks(last_map(forward, pictures), labels, step) for step in range(20)])
+    masks = np.concatenate([forward.masks(last_map(forward, pictures), at(labels, step)) for step in range(20)])
     is_left = (masks == candidates(["left"], 1, *masks.shape[1:], rng())[0]).all(axis=(1, 2))
     assert 0.3 < is_left.mean() < 0.7
 
@@ -103,10 +122,10 @@ def test_every_shape_comes_up():
 def test_the_embedding_is_that_of_the_masked_map():
     forward = covered(Occlusion(EVERY, 0.7))
     pictures, labels = batch()
-    found = forward(pictures, labels, 5).numpy()
+    found = forward(at(labels, 5, pictures)).numpy()
     net = forward.embedder
     given = net.backbone.to_map(pictures)
-    mask = forward.masks(given, labels, 5)
+    mask = forward.masks(given, at(labels, 5))
     features = (given.numpy() * mask[:, None]).mean(axis=(2, 3))
     np.testing.assert_allclose(found, features @ net.neck[0].weight.numpy() + net.neck[0].bias.numpy(), atol=1e-5)
     assert (mask == 0).any() and mask.all(axis=(1, 2)).any()
@@ -118,7 +137,7 @@ def test_no_gradient_comes_from_covered_places():
     seen = []
     plain = forward._to_map
     forward._to_map = lambda x: seen.append(plain(x)) or seen[0]
-    out = forward(pictures, labels, 0)
+    out = forward(at(labels, 0, pictures))
     seen[0].retain_grads()
     out.sum().backward()
     gradient = seen[0].grad.numpy()
@@ -159,7 +178,7 @@ def test_each_picture_gets_the_mask_of_its_greatest_loss(name):
     forward.embedder.eval()  # so that making the map moves no statistic either
     given = last_map(forward, pictures)
     forward.embedder.train()
-    found = forward.masks(given, labels, 0)
+    found = forward.masks(given, at(labels, 0))
     masks = candidates(shapes, 6, *given.shape[2:], rng())
     expected = losses_of_every_mask(forward, given, labels, masks)
     assert (np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[0]).min() > 1e-6
@@ -187,7 +206,7 @@ def test_onednn_gives_what_the_eager_network_gives():
     for onednn in (False, True):
         forward = covered(Occlusion(EVERY, 0.7, True), onednn=onednn)
         pictures, labels = batch()
-        out = forward(pictures, labels, 2)
+        out = forward(at(labels, 2, pictures))
         (out * paddle.to_tensor(images(6, (8,), seed=9))).sum().backward()
         outs.append(out.numpy())
         gradients.append([p.grad.numpy() for p in forward.embedder.parameters() if not p.stop_gradient])

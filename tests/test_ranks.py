@@ -76,6 +76,9 @@ class TestRanks:
     def test_either_optimizer_moves_them_alike(self, found, size, case):
         alike(found, size, f"{case}/", rtol=1e-3)
 
+    def test_the_loss_chooses_the_same_parts_to_cover(self, found, size):
+        alike(found, size, "covered/")
+
     def test_what_processes_tell_each_other(self, found, size):
         alike(found, size, "talk/")
 

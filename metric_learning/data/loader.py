@@ -32,7 +32,8 @@ Result = TypeVar("Result")
 class Batch(NamedTuple):
     """One training batch, or a process's part: images (B, C, H, W) float32, labels (B,) int64, indices (B,) and paths.
 
-    windows: the B parts of the pictures that the images show.
+    windows: the B parts of the pictures that the images show. slots: their places in the batch of all processes, which
+    holds `whole` pictures; by default this is all of it.
     """
 
     step: int
@@ -41,6 +42,18 @@ class Batch(NamedTuple):
     indices: Indices
     paths: list[str]
     windows: list[Window]
+    slots: range | None = None
+    whole: int = 0
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Some of its pictures."""
+        cut = slice(start, stop)
+        own = {name: getattr(self, name)[cut] for name in ("images", "labels", "indices", "paths", "windows")}
+        return self._replace(**own, slots=self.places()[cut], whole=self.whole or len(self.labels))
+
+    def places(self) -> range:
+        """slots, also where they are not said."""
+        return range(len(self.labels)) if self.slots is None else self.slots
 
 
 class BadPictures:
@@ -117,7 +130,8 @@ def train_batches(
         step, wanted = task
         picker = Picker(pictures, classes, wanted, load)
         chosen, ready, windows = [], [], []
-        for slot in range(len(wanted))[mine]:
+        slots = range(len(wanted))[mine]
+        for slot in slots:
             if stop.is_set():
                 break
             taken, picture = picker.read(int(wanted[slot]))
@@ -127,7 +141,8 @@ def train_batches(
             windows.append(window)
         indices = np.array(chosen, dtype=np.int64)
         paths = [pictures.paths[taken] for taken in chosen]
-        return Batch(step, to_batch(ready, spec), pictures.labels[indices], indices, paths, windows)
+        images = to_batch(ready, spec)
+        return Batch(step, images, pictures.labels[indices], indices, paths, windows, slots, len(wanted))
 
     # Samplers keep the latest epoch, so they are asked in the caller's thread, one step after the other.
     return _in_order(((step, sampler.batch(step)) for step in range(start_step, stop_step)), make, workers)

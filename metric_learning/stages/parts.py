@@ -117,9 +117,7 @@ def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss, train: Pict
     how = Occlusion(config.shapes(), config.occlusion_rate, config.occlusion == "adversarial")
     covered = OccludedForward(embedder, loss, how, config.seed, by_onednn(config))
     points = _points_of(config, train, say)
-    return lambda batch: covered(
-        paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels), batch.step, points(batch)
-    )
+    return lambda batch: covered(batch, points(batch))
 
 
 def by_onednn(config: TrainOptions) -> bool:

@@ -292,7 +292,7 @@ def joined_parts(pictures: PictureSet, size: int, **changed: object) -> list[Bat
     ranks = [list(load(pictures, part=(rank, size), **changed)) for rank in range(size)]
     found = []
     for parts in zip(*ranks, strict=True):
-        columns = zip(*(part[1:] for part in parts), strict=True)
+        columns = zip(*(part[1:6] for part in parts), strict=True)
         images, labels, indices, paths, windows = columns
         sums = [[item for part in column for item in part] for column in (paths, windows)]
         found.append(Batch(parts[0].step, *map(np.concatenate, (images, labels, indices)), *sums))
@@ -307,6 +307,8 @@ def test_the_parts_of_all_ranks_are_the_batch(pictures: PictureSet, size: int, s
     parts = joined_parts(pictures, size)
     assert digest(parts) == digest(whole)
     assert [batch.windows for batch in parts] == [batch.windows for batch in whole]
+    slots = [[*next(load(pictures, part=(rank, size))).places()] for rank in range(size)]
+    assert sum(slots, []) == [*whole[0].places()] and whole[0].whole == len(whole[0].labels)
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -365,4 +367,4 @@ def test_shuffled_epochs_load_every_picture(pictures: PictureSet) -> None:
 
 def test_the_module_starts_no_thread_on_import() -> None:
     assert threads() == 0
-    assert loader.Batch._fields == ("step", "images", "labels", "indices", "paths", "windows")
+    assert loader.Batch._fields == ("step", "images", "labels", "indices", "paths", "windows", "slots", "whole")
