@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,7 +122,7 @@ def test_a_set_of_pictures_and_back() -> None:
     assert by_hand.samples() == [Sample("p", "b"), Sample("q", "a")]
 
 
-def test_a_million_pictures_cost_their_letters_and_little_more(tmp_path: Path) -> None:
+def test_pictures_cost_their_letters_and_little_more() -> None:
     count = 100_000
     pictures = PictureSet.of(Sample(f"{k:08d}", str(k // 50), "ab"[k % 2]) for k in range(count))
     assert isinstance(pictures.paths, PackedNames) and isinstance(pictures.groups, Coded)
