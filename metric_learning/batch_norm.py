@@ -69,15 +69,17 @@ class _Normalise(PyLayer):
         inverse = paddle.rsqrt(variance + epsilon)
         normal = (x - _across(mean, x)) * _across(inverse, x)
         ctx.save_for_backward(normal, weight, inverse)
+        ctx.fixed = weight.stop_gradient, bias.stop_gradient
         return normal * _across(weight, x) + _across(bias, x)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         normal, weight, inverse = ctx.saved_tensor()
         own = paddle.stack([_sum(slope), _sum(slope * normal)])
         shift, stretch = dist.total(own) / (_count(slope) * dist.size())
         back = slope - _across(shift, slope) - normal * _across(stretch, slope)
-        return back * _across(weight * inverse, slope), own[1], own[0], None, None
+        slopes = [None if fixed else value for fixed, value in zip(ctx.fixed, (own[1], own[0]), strict=True)]
+        return back * _across(weight * inverse, slope), slopes[0], slopes[1], None, None
 
 
 def _across(values: Tensor, x: Tensor) -> Tensor:

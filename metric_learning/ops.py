@@ -1,7 +1,10 @@
 """Tensor operations whose gradients stay finite where the plain ones do not."""
 
+from typing import Any
+
 import paddle
 from paddle import Tensor
+from paddle.autograd import PyLayer
 
 SMALLEST_NORM = 1e-12
 
@@ -35,6 +38,54 @@ def l2_normalize(x: Tensor) -> Tensor:
     x = x.astype("float32")
     root, alive = _safe_root((x * x).sum(axis=-1, keepdim=True), SMALLEST_NORM**2)
     return x * alive / root
+
+
+ROWS_AT_ONCE = 2**14
+
+
+class _Cosines(PyLayer):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        inverse = paddle.concat([_inverse_norms(rows) for rows in _pieces(weight)])
+        cosine = paddle.matmul(x, weight, transpose_y=True)
+        cosine.multiply_(inverse)
+        ctx.save_for_backward(x, weight, inverse, cosine)
+        ctx.fixed = x.stop_gradient, weight.stop_gradient
+        return cosine
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight, inverse, cosine = ctx.saved_tensor()
+        turned = slope * inverse
+        to_x = None if ctx.fixed[0] else paddle.matmul(turned, weight)
+        if ctx.fixed[1]:
+            return to_x, None
+        # What would only make a row longer is taken off; a piece at a time, for a second (C, D) may not fit.
+        along = (slope * cosine).sum(axis=0) * inverse * inverse
+        back = paddle.matmul(turned, x, transpose_x=True)
+        for start in range(0, back.shape[0], ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            back[rows] = back[rows] - weight[rows] * along[rows].unsqueeze(1)
+        return to_x, back
+
+
+def cosines(x: Tensor, weight: Tensor) -> Tensor:
+    """x (B, D) of length 1, weight (C, D) of any lengths -> cosines (B, C) float32; 0, with gradient 0, for a zero row.
+
+    The normalised weight, which is as large as the weight itself, is never made.
+    """
+    return _Cosines.apply(x, weight)
+
+
+def _pieces(weight: Tensor) -> list[Tensor]:
+    return [weight[start : start + ROWS_AT_ONCE] for start in range(0, weight.shape[0], ROWS_AT_ONCE)]
+
+
+def _inverse_norms(rows: Tensor) -> Tensor:
+    """rows (R, D) -> 1 / |row| (R,), 0 for a row of 0."""
+    norms = norms_of(rows)
+    alive = (norms > SMALLEST_NORM).astype("float32")
+    return alive / (norms + (1.0 - alive))
 
 
 def sine_of(cosine: Tensor) -> Tensor:

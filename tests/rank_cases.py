@@ -39,9 +39,10 @@ from metric_learning.step import Step
 
 B, C, D = 12, 7, 5
 SAMPLED = [(name, {**settings, "centers": "partial", "partial_rate": 0.3}) for name, settings in MARGINS]
+SAMPLED += [(name, {"centers": "partial", "partial_rate": 0.0}) for name in ("arcmargin", "softmax")]
 ALL_TAKE_PART = [("arcmargin", {"centers": "partial", "partial_rate": 1.0}), ("softmax", {"focal_gamma": 2.0})]
 ELEMENT = [*MARGINS, *SAMPLED, *ALL_TAKE_PART, ("magface", {"dropout": 0.4})]
-LABELS = [4, 1, 4, 0, 1, 4, 2, 2, 1, 6, 2, 0]  # unequal counts, a class alone, one that is not there
+LABELS = [4, 1, 4, 0, 1, 4, 2, 2, 1, 6, 2, 0]  # unequal counts, a class alone, two that are not there
 TRIPLES = [0, 0, 1, 2, 2, 0, 1, 1, 2, 4, 4, 0]
 PAIRS = [(name, {}) for name in PAIR_LOSSES]
 PAIRS += [("triplet", {"mining": mining}) for mining in ("batch_hard", "semi_hard", "batch_all")]

@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from metric_learning.ops import l2_normalize, norms_of, sine_of, softmax_entropy, squared_distances
+from metric_learning.ops import cosines, l2_normalize, norms_of, sine_of, softmax_entropy, squared_distances
 
 
 def gradient_of(function, values):
@@ -109,3 +109,28 @@ def test_entropy_agrees_with_the_definition():
     value, gradient = gradient_of(lambda t: softmax_entropy(t, t[:, 1]), logits)
     np.testing.assert_allclose(value, -np.log(share[:, 1]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(gradient, share - np.eye(3)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_cosines_are_those_of_the_normalised_rows_with_their_gradients():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40_000, 3)).astype(np.float32) * rng.uniform(0.1, 9, (40_000, 1)).astype(np.float32)
+    rows[7] = 0.0
+    x, upstream = l2_normalize(paddle.randn([4, 3])), paddle.randn([4, 40_000])
+    found = []
+    for way in (cosines, lambda a, b: paddle.matmul(a, l2_normalize(b), transpose_y=True)):
+        a, b = x.detach(), paddle.to_tensor(rows)
+        a.stop_gradient = b.stop_gradient = False
+        value = way(a, b)
+        (value * upstream).sum().backward()
+        found.append((value.numpy(), a.grad.numpy(), b.grad.numpy()))
+    for ours, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=2e-4)
+    assert not found[0][0][:, 7].any() and not found[0][2][7].any()
+
+
+@pytest.mark.parametrize("fixed", [0, 1])
+def test_cosines_have_no_gradient_where_none_is_wanted(fixed):
+    pair = [paddle.randn([2, 3]), paddle.randn([5, 3])]
+    pair[1 - fixed].stop_gradient = False
+    cosines(*pair).sum().backward()
+    assert pair[fixed].grad is None and pair[1 - fixed].grad is not None

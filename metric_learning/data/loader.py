@@ -122,7 +122,7 @@ def train_batches(
     batches of all ranks, one behind the other, are the batch of one process. UserError where size does not divide B.
     """
     check_range("--num_workers", workers, 0)
-    mine = _own_slots(len(sampler.batch(start_step)), part) if part[1] != 1 else slice(None)
+    mine = own_slots(len(sampler.batch(start_step)), part) if part[1] != 1 else slice(None)
     classes = functools.cache(pictures.class_indices)
     load = functools.partial(_read, bad=bad)
 
@@ -148,7 +148,7 @@ def train_batches(
     return _in_order(((step, sampler.batch(step)) for step in range(start_step, stop_step)), make, workers)
 
 
-def _own_slots(batch_size: int, part: tuple[int, int]) -> slice:
+def own_slots(batch_size: int, part: tuple[int, int]) -> slice:
     """The slots of the global batch that rank part[0] of part[1] processes makes."""
     rank, size = part
     check_range("the rank of a process", rank, 0, size - 1)

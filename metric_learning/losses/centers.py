@@ -15,6 +15,7 @@ from paddle import Tensor, nn
 from metric_learning import dist
 from metric_learning.checks import UserError, check_range
 
+OUT = -1e9  # a logit that takes no part: its share of the softmax is 0 to the bit
 DRAWN_AT_ONCE = 2**14  # rows; even, so that the pieces are, bit for bit, what one drawing of all rows would give
 
 
@@ -22,13 +23,14 @@ class Columns(NamedTuple):
     """The classes of this process that take part in one batch: weight (C', D), bias (C',) or None.
 
     target (B,) int64: the column of each sample's class, 0 where another process has it; here (B,) float32: 1 where
-    this one has it, else 0; None where this one has them all.
+    this one has it, else 0; None where this one has them all. idle: none takes part; the one column counts nowhere.
     """
 
     weight: Tensor
     bias: Tensor | None
     target: Tensor
     here: Tensor | None = None
+    idle: bool = False
 
     def own(self, entries: Tensor) -> Tensor:
         """entries (B, C') of all processes -> that of each sample's class (B,), whoever has it."""
@@ -37,10 +39,16 @@ class Columns(NamedTuple):
 
     def with_own(self, entries: Tensor, value: Tensor) -> Tensor:
         """entries (B, C') with that of each sample's class replaced by value (B,); no one-hot matrix is built."""
+        if self.idle:
+            return paddle.full_like(entries, OUT)
         if self.here is not None:
             kept = paddle.take_along_axis(entries, self.target.unsqueeze(1), 1).squeeze(1)
             value = paddle.where(self.here > 0.5, value, kept)
         return paddle.put_along_axis(entries, self.target.unsqueeze(1), value.unsqueeze(1), 1)
+
+    def nearest(self, cosine: Tensor) -> Tensor:
+        """cosine (B, C') -> the largest of all processes (B,)."""
+        return dist.largest((paddle.full_like(cosine, OUT) if self.idle else cosine).max(axis=1))
 
 
 class Centers(nn.Layer):

@@ -8,7 +8,7 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.losses.base import Loss, check_labels, labels_on_host
 from metric_learning.losses.centers import Centers, Columns
 from metric_learning.losses.margins import Logits, Margin
-from metric_learning.ops import l2_normalize, norms_of
+from metric_learning.ops import cosines, l2_normalize, norms_of
 
 # Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
 SMALLEST_MISS = 1e-12
@@ -59,7 +59,7 @@ class ElementLoss(Loss):
             own = columns.own(cosine)
             logits = self.margin(cosine, own, norms, extra)
             entropy = cross_entropy(logits, columns)
-            self._measure(cosine.detach(), own.detach(), norms.detach(), entropy.detach())
+            self._measure(columns.nearest(cosine), own.detach(), norms.detach(), entropy.detach())
             return focal(entropy, self.focal_gamma) + self.margin.penalty(norms_of(x))
 
     def _dropped(self, x: Tensor) -> Tensor:
@@ -72,12 +72,11 @@ class ElementLoss(Loss):
         """x (B, D) -> cosines (B, C'), or the plain products where the margin wants those."""
         weight = columns.weight.astype("float32")
         if self.margin.normalized:
-            return paddle.matmul(l2_normalize(x), l2_normalize(weight), transpose_y=True)
+            return cosines(l2_normalize(x), weight)
         product = paddle.matmul(x, weight, transpose_y=True)
         return product if columns.bias is None else product + columns.bias.astype("float32")
 
-    def _measure(self, cosine: Tensor, own: Tensor, norms: Tensor, entropy: Tensor) -> None:
-        nearest = dist.largest(cosine.max(axis=1))
+    def _measure(self, nearest: Tensor, own: Tensor, norms: Tensor, entropy: Tensor) -> None:
         self._measured = {
             "accuracy": (own >= nearest).astype("float32").mean(),
             "target_probability": paddle.exp(-entropy).mean(),

@@ -42,6 +42,9 @@ class PartialCenters(Centers):
         place, here = self._place(labels)
         own = place.numpy() if here is None else place.numpy()[here.numpy() > 0.5]
         chosen = np.union1d(self.sample(), own)
+        if not len(chosen):  # few classes on many processes
+            self._taken = None
+            return Columns(self.weight[:1], None if self.bias is None else self.bias[:1], place * 0, here, idle=True)
         index = paddle.to_tensor(chosen)
         leaves = {name: paddle.gather(getattr(self, name), index).detach() for name in self._tables}
         for leaf in leaves.values():

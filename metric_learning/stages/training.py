@@ -12,7 +12,7 @@ from metric_learning.average import Average
 from metric_learning.batch_norm import share_statistics
 from metric_learning.checkpoint import Run, State, new_run, newest_run
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
-from metric_learning.data.loader import BadPictures, Batch, train_batches
+from metric_learning.data.loader import BadPictures, Batch, own_slots, train_batches
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
@@ -137,6 +137,7 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
             unseen = False
     grouping.check_groups(config, splits.train)
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
+    own_slots(config.train_batch_size, (dist.rank(), dist.size()))  # a batch that can't be divided is refused here
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)

@@ -308,7 +308,7 @@ def test_the_parts_of_all_ranks_are_the_batch(pictures: PictureSet, size: int, s
     assert digest(parts) == digest(whole)
     assert [batch.windows for batch in parts] == [batch.windows for batch in whole]
     slots = [[*next(load(pictures, part=(rank, size))).places()] for rank in range(size)]
-    assert sum(slots, []) == [*whole[0].places()] and whole[0].whole == len(whole[0].labels)
+    assert [slot for part in slots for slot in part] == [*whole[0].places()] and whole[0].whole == len(whole[0].labels)
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -1,0 +1,174 @@
+"""Real runs of several processes: on demand of the launcher, killed in one process or in all, resumed by others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import equal_arrays, write_pictures
+
+import metric_learning
+from metric_learning.files import read_json, read_metadata, read_tensors
+
+ROOT = Path(metric_learning.__file__).parents[1]
+STEPS = 8
+OPTIONS = {
+    "model": "ResNet18",
+    "embedding_size": 8,
+    "image_shape": "3,32,32",
+    "train_batch_size": 8,
+    "total_iter_num": STEPS,
+    "display_iter_step": 2,
+    "save_iter_step": 2,
+    "test_iter_step": 4,
+    "test_classes": 3,
+    "val_classes": 3,
+    "lr": 0.002,
+    "warmup_steps": 2,
+    "use_gpu": False,
+    "onednn": False,
+    "precision": "float32",
+    "loss_name": "arcmargin",
+    "centers": "partial",
+    "partial_rate": 0.5,
+}
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_pictures(folder, classes=13, each=5)
+    return folder
+
+
+def start(script: str, output: Path, size: int, flags: dict[str, object], said: str = "said.txt") -> subprocess.Popen:
+    """A script on so many processes; what they say goes to a file, and to `ranks` below the folder."""
+    launcher = ["-m", "paddle.distributed.launch", f"--nproc_per_node={size}", "--log_dir=ranks"] if size > 1 else []
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLAGS_", "PADDLE_"))}
+    environment["OMP_NUM_THREADS"] = "1"
+    output.mkdir(exist_ok=True)
+    typed = [f"--{name}={value}" for name, value in flags.items()]
+    with open(output / said, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *launcher, ROOT / script, *typed, "--model_save_dir=."],
+            cwd=output,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def run(script: str, output: Path, size: int, flags: dict[str, object]) -> Path:
+    process = start(script, output, size, flags)
+    assert process.wait(timeout=300) == 0, (output / "said.txt").read_text()[-3000:]
+    return folder_of(output)
+
+
+def folder_of(output: Path) -> Path:
+    (found,) = {path.parent for path in output.glob("*/config.json")}
+    return found
+
+
+def ranks_of(process: subprocess.Popen) -> list[int]:
+    """The process numbers of the ranks, in their order."""
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return sorted(int(number) for number in children.stdout.split())
+
+
+def wait_for(process: subprocess.Popen, there) -> None:
+    limit = time.monotonic() + 200
+    while not there():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def checkpoint_at(output: Path, step: int):
+    return lambda: any(output.glob(f"*/checkpoints/step-{step:08d}.safetensors"))
+
+
+def whole_arrays(run_folder: Path) -> dict[str, np.ndarray]:
+    """The last checkpoint, what is divided put together."""
+    path = run_folder / "checkpoints" / f"step-{STEPS:08d}.safetensors"
+    arrays, saved = read_tensors(path)[0], read_metadata(path)["state"]
+    others = [f"part-{STEPS:08d}-{rank}-of-{saved['processes']}.safetensors" for rank in range(1, saved["processes"])]
+    parts = [read_tensors(path.with_name(name))[0] for name in others]
+    assert sorted(path.parent.glob(f"part-{STEPS:08d}-*")) == sorted(path.with_name(name) for name in others)
+    return arrays | {name: np.concatenate([arrays[name], *(part[name] for part in parts)]) for name in saved["divided"]}
+
+
+def alike(one: Path, other: Path) -> None:
+    """The weights of two runs, to rounding and what a few steps make of it."""
+    a, b = whole_arrays(one), whole_arrays(other)
+    assert a.keys() == b.keys()
+    for group in ("embedder.", "loss.centers.weight"):
+        names = [name for name in a if name.startswith(group) and a[name].dtype == np.float32 and a[name].size]
+        apart = sum(float(np.square(a[name] - b[name]).sum()) for name in names)
+        size = sum(float(np.square(a[name]).sum()) for name in names)
+        assert np.sqrt(apart / size) < 1e-3, group
+
+
+@pytest.fixture(scope="module")
+def never_stopped(data, tmp_path_factory) -> Path:
+    return run("train_elem.py", tmp_path_factory.mktemp("whole"), 2, OPTIONS | {"data_dir": data})
+
+
+@pytest.mark.parametrize(("victims", "after"), [("one", 1), ("one", 2), ("all", 4)])
+def test_a_run_that_was_killed_is_gone_on_with_by_any_number(data, tmp_path, never_stopped, victims, after):
+    process = start("train_elem.py", tmp_path, 2, OPTIONS | {"data_dir": data})
+    wait_for(process, checkpoint_at(tmp_path, 4))
+    for number in ranks_of(process)[1 if victims == "one" else 0 :]:
+        os.kill(number, signal.SIGKILL)
+    assert process.wait(timeout=120) != 0
+    resumed = run("train_elem.py", tmp_path, after, {"checkpoint": folder_of(tmp_path)})
+    assert (
+        "Resumed at step 4" in (resumed / "log.txt").read_text()
+        or "Resumed at step 6" in (resumed / "log.txt").read_text()
+    )
+    assert (resumed / "results.json").is_file()
+    alike(never_stopped, resumed)
+    if after == 2:
+        equal_arrays(whole_arrays(never_stopped), whole_arrays(resumed))
+
+
+def test_one_process_finds_the_same(data, tmp_path, never_stopped):
+    alone = run("train_elem.py", tmp_path, 1, OPTIONS | {"data_dir": data})
+    alike(never_stopped, alone)
+
+
+def test_stage_two_and_eval_run_on_several_too(data, tmp_path):
+    flags = {name: value for name, value in OPTIONS.items() if name not in ("centers", "partial_rate", "loss_name")}
+    flags |= {"data_dir": data, "loss_name": "multi_similarity", "samples_each_class": 2, "memory_size": 16}
+    flags |= {"memory_start": 2, "ema": 0.5, "accumulate": 2}
+    found = [run("train_pair.py", tmp_path / str(size), size, flags) for size in (1, 2)]
+    alike(*found)
+    results = []
+    for size, folder in zip((1, 2), found, strict=True):
+        output = tmp_path / f"eval{size}"
+        run_eval = start("eval.py", output, size, {"checkpoint": folder, "data_dir": data, "precision": "float32"})
+        assert run_eval.wait(timeout=300) == 0, (output / "said.txt").read_text()[-2000:]
+        results.append(read_json(folder / "eval.json"))
+    assert results[0]["retrieval"] == pytest.approx(results[1]["retrieval"], abs=0.05)
+
+
+def test_a_signal_to_one_process_stops_and_saves_all(data, tmp_path):
+    process = start("train_elem.py", tmp_path, 2, OPTIONS | {"data_dir": data, "total_iter_num": 5000})
+    wait_for(process, checkpoint_at(tmp_path, 2))
+    os.kill(ranks_of(process)[1], signal.SIGTERM)
+    assert process.wait(timeout=120) != 0
+    folder = folder_of(tmp_path)
+    saved = read_metadata(folder / "checkpoints" / "latest.safetensors")["state"]
+    assert saved["processes"] == 2 and f"Step {saved['step']} is saved" in (tmp_path / "said.txt").read_text()
+
+
+def test_a_batch_that_can_not_be_divided_is_refused_before_there_is_a_run(data, tmp_path):
+    process = start("train_elem.py", tmp_path, 3, OPTIONS | {"data_dir": data})
+    assert process.wait(timeout=120) != 0
+    assert "--train_batch_size=8 must be a multiple of 3" in (tmp_path / "said.txt").read_text()
+    assert not list(tmp_path.glob("*/config.json"))
