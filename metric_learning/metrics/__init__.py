@@ -4,7 +4,8 @@ from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accur
 from metric_learning.metrics.groups import GroupedResult, Summary, grouped_result, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, nearest, retrieval_metrics
-from metric_learning.metrics.scores import ScoreStream
+from metric_learning.metrics.stream import ScoreStream
+from metric_learning.metrics.team import ALONE, Team
 from metric_learning.metrics.templates import template_embeddings
 from metric_learning.metrics.verification import (
     FARS,
@@ -15,6 +16,7 @@ from metric_learning.metrics.verification import (
 )
 
 __all__ = [
+    "ALONE",
     "FARS",
     "BestAccuracy",
     "FoldAccuracy",
@@ -23,6 +25,7 @@ __all__ = [
     "RetrievalMetrics",
     "ScoreStream",
     "Summary",
+    "Team",
     "VerificationResult",
     "all_pairs",
     "best_accuracy",

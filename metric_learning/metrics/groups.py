@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metric_learning.metrics.scores import ScoreStream, as_scores, check_fars, joined
+from metric_learning.metrics.scores import as_scores, check_fars
+from metric_learning.metrics.stream import ScoreStream, pooled
 from metric_learning.metrics.verification import (
     FARS,
     OperatingPoint,
@@ -76,7 +77,7 @@ def grouped_result(streams: Mapping[str, ScoreStream], fars: Sequence[float] = F
     """
     fars = check_fars(fars)
     groups = {name: stream_result(stream, fars) for name, stream in streams.items()}
-    pool = joined(stream.largest_negatives() for stream in streams.values())
+    pool = pooled(streams.values())
     negatives = sum(stream.negatives for stream in streams.values())
     thresholds = [threshold_for(pool, negatives, far) for far in fars]
     at_global = {

@@ -1,4 +1,4 @@
-"""Exact counts over more scores than fit in memory: all positives are held, negatives stream past."""
+"""Exact counts over more scores than fit in memory: distinct scores, and the highest of them."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -77,6 +77,21 @@ class Tally:
             self.values, self.counts = self.values[-kept:].copy(), self.counts[-kept:].copy()
             self._floor = self.values[0]
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.values.dtype
+        return dtype
+
+    @property
+    def floor(self) -> float:
+        """Scores below it need not be given any more."""
+        return float(self._floor)
+
+    def merge(self, values: Scores, counts: NDArray[Any]) -> None:
+        """Add what another tally has `seen`, one that keeps as many."""
+        self._merge()
+        self.insert(values, counts)
+
     def seen(self) -> tuple[Scores, NDArray[Any]]:
         """The distinct scores (V,), ascending, and how often each was seen (V,)."""
         self._merge()
@@ -104,76 +119,6 @@ def joined(tallies: Iterable[Tally]) -> Tally:
     for tally in tallies:
         whole.insert(*tally.seen())
     return whole
-
-
-class ScoreStream:
-    """All positive scores (P,), and negative scores as they come; what is asked of it is exact, in integers.
-
-    negatives: how many will come, or more; it bounds the memory, and without it every distinct negative is kept.
-    far: the highest false-accept rate that will be asked for. dtype: that of the negatives, where it is the finer one.
-    How the negatives are cut into calls changes nothing.
-    """
-
-    def __init__(self, positives: ArrayLike, far: float, negatives: int | None = None, dtype: Any = None) -> None:
-        held = as_scores(positives, "positive scores")
-        self.dtype = np.result_type(held.dtype, dtype or held.dtype)
-        self.scores, counts = np.unique(held.astype(self.dtype), return_counts=True)
-        # Positives below each distinct score, and all of them at the end: (U + 1,).
-        self.positives_below = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.positives, self.negatives = held.size, 0
-        self.promised = negatives
-        self.top = Tally(None if negatives is None else allowed(far, negatives) + 1, self.dtype)
-        self._below = np.zeros(self.scores.size, np.int64)
-        self._not_above = np.zeros(self.scores.size, np.int64)
-        self._buffer = np.empty(max(BUFFERED, self.scores.size), self.dtype)
-        self._filled = 0
-
-    def add(self, negatives: ArrayLike) -> None:
-        """Take negative scores (M,); they are copied. UserError if not finite, or finer than the stream's dtype."""
-        scores = as_scores(negatives, "negative scores")
-        if not np.can_cast(scores.dtype, self.dtype):
-            raise UserError(
-                f"negative scores are {scores.dtype} and positive ones {self.dtype}; give both as {scores.dtype}."
-            )
-        self.negatives += scores.size
-        if self.promised is not None and self.negatives > self.promised:
-            raise UserError(
-                f"{self.promised} negatives were announced and at least {self.negatives} came; announce enough."
-            )
-        while scores.size:
-            part = scores[: self._buffer.size - self._filled]
-            self._buffer[self._filled : self._filled + part.size] = part
-            self._filled += part.size
-            scores = scores[part.size :]
-            if self._filled == self._buffer.size:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._filled:
-            batch = np.sort(self._buffer[: self._filled])
-            self._filled = 0
-            self._below += np.searchsorted(batch, self.scores, side="left")
-            self._not_above += np.searchsorted(batch, self.scores, side="right")
-            self.top.add(batch)
-
-    def negatives_below(self) -> Counts:
-        """Negatives < each distinct positive score (U,)."""
-        self._flush()
-        return self._below
-
-    def negatives_not_above(self) -> Counts:
-        """Negatives <= each distinct positive score (U,)."""
-        self._flush()
-        return self._not_above
-
-    def largest_negatives(self) -> Tally:
-        """The tally of the negatives that can be false accepts at `far`."""
-        self._flush()
-        return self.top
-
-    def true_accepts(self, threshold: float) -> int:
-        """How many positives are >= threshold."""
-        return self.positives - int(self.positives_below[np.searchsorted(self.scores, threshold)])
 
 
 def allowed(far: float, negatives: int) -> int:

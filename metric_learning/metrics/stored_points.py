@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from metric_learning.metrics.scores import Scores
 from metric_learning.metrics.similarity import Calibration, StoredPoint
+from metric_learning.metrics.team import Team
 from metric_learning.metrics.verification import OperatingPoint, ratio
 
 
@@ -31,6 +32,13 @@ class StoredCounts:
             accepted = [np.count_nonzero(scores >= point.threshold) for scores in (positives, negatives)]
             seen = np.array([accepted[0], positives.size, accepted[1], negatives.size], np.int64)
             self._counts[group, point] = self._counts.get((group, point), np.zeros(4, np.int64)) + seen
+
+    def gather(self, team: Team) -> None:
+        """Add up what the processes of a team have counted; each of them then holds it all."""
+        mine, self._counts = self._counts, {}
+        for part in team.gather(mine):
+            for key, seen in part.items():
+                self._counts[key] = self._counts.get(key, np.zeros(4, np.int64)) + seen
 
     def figures(self) -> StoredFigures:
         common = {name: count for (name, point), count in self._counts.items() if point == self.calibration.point}

@@ -12,7 +12,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metric_learning.metrics.scores import ScoreStream, Tally, allowed, as_scores, check_fars, needed
+from metric_learning.metrics.scores import allowed, as_scores, check_fars, needed
+from metric_learning.metrics.stream import ScoreStream
+from metric_learning.metrics.windows import Top
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 ROC_POINTS = 300
@@ -70,6 +72,7 @@ def stream_result(stream: ScoreStream, fars: Sequence[float] = FARS) -> Verifica
     - AUC: the share of (positive, negative) pairs in the right order, ties counted half.
     - EER: where FAR and FRR meet. As the threshold rises both are step functions; their jumps are joined by straight
       lines (a jump of one alone meets the other at its level; where both jump at a tie, they meet on the way).
+    - AUC and EER are None, and the ROC is empty, where the stream was told to leave the curves out.
     """
     fars = check_fars(fars)
     far, tar = _roc(stream)
@@ -85,12 +88,12 @@ def stream_result(stream: ScoreStream, fars: Sequence[float] = FARS) -> Verifica
     )
 
 
-def threshold_for(top: Tally, negatives: int, far: float) -> float | None:
+def threshold_for(top: Top, negatives: int, far: float) -> float | None:
     """The loosest threshold that accepts at most this share of so many negatives, of which top holds the highest."""
     accepted = allowed(far, negatives)
     if accepted == 0:
         return None
-    number = top.values.dtype.type
+    number = top.dtype.type
     return float(np.nextafter(number(top.largest(accepted + 1)), number(np.inf)))
 
 
@@ -116,8 +119,13 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
+def _has_curves(stream: ScoreStream) -> bool:
+    """Pairs of both kinds, and asked for."""
+    return stream.curves and stream.positives > 0 and stream.negatives > 0
+
+
 def _area(stream: ScoreStream) -> float | None:
-    if not stream.positives or not stream.negatives:
+    if not _has_curves(stream):
         return None
     # Twice the pairs in the right order, in two halves of 32 bits: their number may pass 2^63.
     doubled = stream.negatives_below() + stream.negatives_not_above()
@@ -128,7 +136,7 @@ def _area(stream: ScoreStream) -> float | None:
 
 def _equal_error_rate(stream: ScoreStream) -> float | None:
     positives, negatives = stream.positives, stream.negatives
-    if not positives or not negatives:
+    if not _has_curves(stream):
         return None
     rejected, below, not_above = stream.positives_below, stream.negatives_below(), stream.negatives_not_above()
 
@@ -146,7 +154,7 @@ def _equal_error_rate(stream: ScoreStream) -> float | None:
 
 def _roc(stream: ScoreStream) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Corners of the staircase, at positive scores, thinned to geometric steps in the number of false accepts."""
-    if not stream.positives or not stream.negatives:
+    if not _has_curves(stream):
         return np.empty(0), np.empty(0)
     false_accepts = stream.negatives - stream.negatives_below()
     wanted = np.unique(np.geomspace(1, stream.negatives, ROC_POINTS - 1).astype(np.int64))

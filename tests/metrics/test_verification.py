@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from metric_learning.checks import UserError
-from metric_learning.metrics import cosine, pairs, scores
+from metric_learning.metrics import pairs, scores
 from metric_learning.metrics.groups import grouped_result, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
-from metric_learning.metrics.scores import ScoreStream, Tally, allowed, needed
+from metric_learning.metrics.scores import Tally, allowed, needed
+from metric_learning.metrics.stream import ScoreStream
 from metric_learning.metrics.verification import stream_result, verification_metrics
 
 FARS = (0.5, 0.3, 0.1, 0.01)
@@ -226,7 +227,7 @@ def test_summary_without_a_denominator_is_none():
 @pytest.fixture
 def small_tiles(monkeypatch, small_buffers):
     monkeypatch.setattr(pairs, "COLUMNS", 16)
-    monkeypatch.setattr(cosine, "TILE_ROWS", 16)
+    monkeypatch.setattr(pairs, "ROWS", 8)
 
 
 @pytest.mark.parametrize("seed", range(6))
