@@ -22,6 +22,7 @@ from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
 from metric_learning.metrics.stored_points import StoredCounts
+from metric_learning.metrics.team import ALONE, Team
 from metric_learning.metrics.templates import template_embeddings
 
 
@@ -45,15 +46,23 @@ def embed_set(predictor: Predictor, pictures: PictureSet, reader: Reader, bad: B
     return Embedded(embeddings, pictures.labels[kept], groups, taken(pictures.paths, kept))
 
 
-def retrieval(embedded: Embedded) -> RetrievalMetrics:
-    """Recall@1 and @10, MAP@R and the like: every picture queries all the others."""
-    return retrieval_metrics(embedded.embeddings, embedded.labels)
+def retrieval(embedded: Embedded, team: Team = ALONE) -> RetrievalMetrics:
+    """Recall@1 and @10, MAP@R and the like: every picture queries all the others. A team shares the work."""
+    return retrieval_metrics(embedded.embeddings, embedded.labels, team=team)
 
 
-def verification(embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None) -> GroupedResult:
-    """TAR@FAR over all pairs within each group; `stored` counts the same pairs at thresholds chosen before."""
+def verification(
+    embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None, team: Team = ALONE
+) -> GroupedResult:
+    """TAR@FAR over all pairs within each group; `stored` counts the same pairs at thresholds chosen before.
+
+    Each process of a team gets the figures over all pairs, and the counts in `stored`.
+    """
     watch = stored.add if stored else None
-    return all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars, watch=watch)
+    found = all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars, watch=watch, team=team)
+    if stored:
+        stored.gather(team)
+    return found
 
 
 LEVELS = (1e-3, 1e-2, 1e-1)
