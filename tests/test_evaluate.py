@@ -7,6 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from small_runs import write_pictures
+from teams import run_team
 from test_compare import Means, reader
 
 from metric_learning.checks import UserError
@@ -16,7 +17,9 @@ from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.evaluate import embed_set, retrieval, verification, verify_pairs
 from metric_learning.extract import embed
-from metric_learning.metrics import scores_of_pairs
+from metric_learning.metrics import ALONE, scores_of_pairs
+from metric_learning.metrics.similarity import Calibration, StoredPoint
+from metric_learning.metrics.stored_points import StoredCounts
 
 
 @pytest.fixture
@@ -54,6 +57,19 @@ def test_classes_of_one_colour_are_found_again(pictures):
     assert set(result.groups) == {"even", "odd"}
     assert [result.groups[name].positives for name in ("even", "odd")] == [6, 6]
     assert [result.groups[name].negatives for name in ("even", "odd")] == [9, 9]
+
+
+def test_a_team_gets_the_figures_and_the_counts_of_one_process(pictures):
+    found = embed_set(Means(), grouped(pictures), reader(), BadPictures(12))
+    calibration = Calibration(1.0, StoredPoint(0.9, 0.1, 12, 18), {}, {})
+
+    def figures(team):
+        counts = StoredCounts(calibration)
+        result = verification(found, (0.1,), counts, team)
+        return retrieval(found, team), result.pooled, counts.figures()
+
+    assert run_team(3, figures) == [figures(ALONE)] * 3
+    assert figures(ALONE)[2].pooled.tar is not None
 
 
 # ---- a list of pairs

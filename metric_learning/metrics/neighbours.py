@@ -1,23 +1,41 @@
-"""The nearest of a gallery, best first."""
+"""The nearest of a gallery, best first: proposed by a product that may round as it likes, decided by exact cosines."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metric_learning.checks import UserError
-from metric_learning.metrics.cosine import Floats, Indices, Similarities, hide_self, unit_rows
+from metric_learning.checks import UserError, check_choice
+from metric_learning.metrics.cosine import Floats, Indices, Similarities, check_chunk, hide_self, unit_rows
+
+SEARCHES = ("numpy", "faiss")
+QUERIES = 1024  # asked of faiss at once
+SPARE = 16  # more than k that faiss is asked for
 
 
 def nearest(
-    embeddings: ArrayLike, gallery: ArrayLike, k: int, exclude_self: bool = False, *, chunk: int | None = None
+    embeddings: ArrayLike,
+    gallery: ArrayLike,
+    k: int,
+    exclude_self: bool = False,
+    *,
+    chunk: int | None = None,
+    search: str = "numpy",
 ) -> tuple[Floats, Indices]:
     """embeddings (N, D), gallery (G, D) -> (cosines (N, k), gallery indices (N, k)), best first, ties by index.
 
     Among equal cosines the lowest index comes first. exclude_self: gallery is embeddings, and row i may not find i.
-    Places past the end of the gallery hold -inf and -1 (faiss has -1 too). Raises UserError for k below
-    1, sizes that differ and embeddings that are not finite.
+    Places past the end of the gallery hold -inf and -1 (faiss has -1 too). search: numpy, or faiss (its flat index,
+    where it is installed). Either only proposes: every picture whose cosine could be among the k highest, the rounding
+    of its float32 product being bounded, is compared by its dot product in float64. So both give the same numbers, on
+    any machine, for any chunk. Raises UserError for k below 1, sizes that differ, embeddings that are not finite, and
+    faiss where it is missing.
     """
     if k < 1:
         raise UserError(f"k must be at least 1; got {k}.")
+    check_chunk(chunk)
+    check_choice("search", search, SEARCHES)
     queries, targets = unit_rows(embeddings), unit_rows(gallery, "gallery")
     if queries.shape[1] != targets.shape[1]:
         raise UserError(
@@ -27,22 +45,75 @@ def nearest(
         raise UserError(f"exclude_self needs gallery to be the {len(queries)} embeddings; it has {len(targets)} rows.")
     cosines = np.full((len(queries), k), -np.inf, np.float32)
     indices = np.full((len(queries), k), -1, np.int64)
-    for start, slab in Similarities(queries, targets, chunk).slabs():
-        if exclude_self:
-            hide_self(slab, start)
-        for i, row in enumerate(slab, start):
-            best = _best(row, k)
-            cosines[i, : best.size] = row[best]
-            indices[i, : best.size] = best
+    wanted = min(k, len(targets) - exclude_self)
+    if wanted < 1:
+        return cosines, indices
+    rows: Iterator[tuple[int, Indices]]
+    if search == "faiss":
+        rows = _of_faiss(_flat_index(targets), queries, targets, wanted, exclude_self)
+    else:
+        rows = _of_numpy(queries, targets, wanted, exclude_self, chunk)
+    for i, candidates in rows:
+        exact = _cosines(queries[i], targets[candidates])
+        best = np.lexsort((candidates, -exact))[:k]
+        cosines[i, : best.size], indices[i, : best.size] = exact[best], candidates[best]
     return cosines, indices
 
 
-def _best(row: Floats, k: int) -> Indices:
-    """Indices of the k largest entries above -inf, largest first, ties lowest index first."""
-    if k < row.size:
-        # The k-th largest value lets through all of its ties, so the stable sort can choose among them by index.
-        candidates = np.flatnonzero(row >= np.partition(row, row.size - k)[row.size - k])
-    else:
-        candidates = np.arange(row.size)
-    best = candidates[np.argsort(-row[candidates], kind="stable")][:k]
-    return best[row[best] > -np.inf]
+def rounding(size: int) -> float:
+    """How far a float32 product of two unit rows of so many numbers may be from the cosine: summed in any order."""
+    return (size + 4) * 2.0**-24
+
+
+def _cosines(query: Floats, rows: Floats) -> Floats:
+    """query (D,), rows (M, D) -> cosines (M,): that of a pair is the same whatever rows come with it."""
+    exact = np.einsum("md,d->m", rows.astype(np.float64), query.astype(np.float64), optimize=False)
+    return np.asarray(exact, np.float32)
+
+
+def _of_numpy(
+    queries: Floats, targets: Floats, k: int, exclude_self: bool, chunk: int | None
+) -> Iterator[tuple[int, Indices]]:
+    """Yield (query, the gallery rows that may be among its k nearest)."""
+    similarities = Similarities(queries, targets, chunk)
+    for start, slab in similarities.slabs():
+        if exclude_self:
+            hide_self(slab, start)
+        for i, row in enumerate(slab, start):
+            limit = np.partition(row, row.size - k)[row.size - k]
+            yield i, np.flatnonzero(row >= limit - 2 * rounding(queries.shape[1]))
+
+
+def _of_faiss(
+    index: Any, queries: Floats, targets: Floats, k: int, exclude_self: bool
+) -> Iterator[tuple[int, Indices]]:
+    """The same; a query whose list is too short to be sure of goes to NumPy."""
+    asked = min(k + SPARE + exclude_self, len(targets))
+    slack = 2 * rounding(queries.shape[1])
+    for start in range(0, len(queries), QUERIES):
+        scores, found = index.search(queries[start : start + QUERIES], asked)
+        for i, (row, ids) in enumerate(zip(scores, found, strict=True), start):
+            others = ids != i if exclude_self else ids >= 0
+            limit = row[others][k - 1]
+            if asked < len(targets) and row[-1] >= limit - slack:
+                yield i, _candidates(queries[i], targets, k, i if exclude_self else None)
+            else:
+                yield i, np.sort(ids[others & (row >= limit - slack)])
+
+
+def _candidates(query: Floats, targets: Floats, k: int, without: int | None) -> Indices:
+    scores = targets @ query
+    if without is not None:
+        scores[without] = -np.inf
+    limit = np.partition(scores, scores.size - k)[scores.size - k]
+    return np.flatnonzero(scores >= limit - 2 * rounding(targets.shape[1]))
+
+
+def _flat_index(targets: Floats) -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise UserError("search=faiss needs faiss: pip install faiss-cpu, or leave search out.") from error
+    index = faiss.IndexFlatIP(targets.shape[1])
+    index.add(targets)
+    return index
