@@ -65,7 +65,8 @@ def compared(case: dict[str, Any], options: argparse.Namespace) -> dict[str, Any
                 runs[way].append(found)
     medians = {way: middle(found) for way, found in runs.items() if found}
     for way in medians:
-        medians[way]["times_ours"] = round(medians[way]["seconds"] / medians["ours"]["seconds"], 2)
+        for name in ("seconds", "cpu_seconds"):
+            medians[way][f"{name}_to_ours"] = round(medians[way][name] / medians["ours"][name], 2)
     return medians
 
 
@@ -169,14 +170,17 @@ def page(about: dict[str, Any], results: dict[str, Any]) -> str:
             "all" if CASES[name]["queries"] is None else f"{CASES[name]['queries']:,}",
             names[way],
             f"{found['seconds']:,.1f}",
-            f"{found['times_ours']:.2f}",
+            f"{found['cpu_seconds']:,.1f}",
+            f"{found['seconds_to_ours']:.2f}",
+            f"{found['cpu_seconds_to_ours']:.2f}",
             f"{found['peak_mb']:,}",
             f"{100 * found['recall']:.2f}",
         ]
         for name, case in results.items()
         for way, found in case.items()
     ]
-    head = ["pictures x size", "queries", "way", "seconds", "times ours", "peak MB", "Recall@1, %"]
+    head = ["pictures x size", "queries", "way", "seconds", "processor s", "s / ours", "processor s / ours"]
+    head += ["peak MB", "Recall@1, %"]
     return f"{grid(head, rows)}\n\n{said(about)}"
 
 
