@@ -49,23 +49,47 @@ def test_the_tiles_are_really_used(small_strips, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [3, 64, 127, 512])
-def test_copies_of_other_classes_tie_in_every_tile(size, monkeypatch):
+def test_copies_of_other_classes_tie_with_the_positive(size, monkeypatch):
     # A BLAS product gives equal columns unequal last bits in another place, let alone in another product.
     rng = np.random.default_rng(size)
-    distinct = rng.standard_normal((300, size)).astype(np.float32)
-    kind = np.concatenate([np.arange(300), rng.permutation(300)[:60]])
-    labels = np.arange(360) % 180
-    x = distinct[kind]
+    centres = rng.standard_normal((200, size)).astype(np.float32)
+    # Of each class the centre and a picture near it; a copy of each centre bears the label of the next class.
+    order = rng.permutation(600)
+    x = np.concatenate([centres, centres + 0.01 * rng.standard_normal(centres.shape), centres]).astype(np.float32)[
+        order
+    ]
+    labels = np.concatenate([np.arange(200), np.arange(200), np.roll(np.arange(200), 1) + 200])[order]
+    place = np.argsort(order)
+    lower = place[:200] < place[400:]  # so the picture near a centre finds its own class first
+    for strip in (8, 64, 2048):
+        monkeypatch.setattr(ranks, "STRIP", strip)
+        got = retrieval_metrics(x, labels, ks=(1,))
+        assert (got["valid"], got["recall@1"]) == (400, np.count_nonzero(lower) / 400), strip
+
+
+def test_equal_rows_have_equal_cosines_in_every_tile(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((250, 127)).astype(np.float32)
+    x[100:150] = x[:50]
     monkeypatch.setattr(ranks, "STRIP", 64)
-    got = retrieval_metrics(x, labels, ks=KS)
-    # By kinds: equal rows have equal cosines, so the order is by (cosine of the kinds, index).
-    units = distinct.astype(np.float64) / np.linalg.norm(distinct, axis=1, keepdims=True)
-    cosines = (units @ units.T)[kind][:, kind]
-    hits = 0
-    for i, row in enumerate(cosines):
-        order = [j for j in np.lexsort((np.arange(360), -np.round(row, 9))).tolist() if j != i]
-        hits += labels[order[0]] == labels[i]
-    assert got["recall@1"] == hits / 360
+    product, seen = ranks.Counting._product, []
+
+    def checked(self, run, strip):
+        scores = product(self, run, strip)
+        units = self.found.gallery.rows
+        for side, (first, last) in (("columns", self.strips[strip]), ("rows", self.runs[run])):
+            rows = scores.T if side == "columns" else scores
+            _, where = np.unique(units[first:last], axis=0, return_inverse=True)
+            for one in np.flatnonzero(np.bincount(where.ravel()) > 1):
+                found = rows[where.ravel() == one]
+                seen.append(side)
+                if side == "columns" or run != strip:
+                    np.testing.assert_array_equal(found, np.broadcast_to(found[:1], found.shape))
+        return scores
+
+    monkeypatch.setattr(ranks.Counting, "_product", checked)
+    retrieval_metrics(x, np.arange(250) // 5)
+    assert {"rows", "columns"} == set(seen)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
