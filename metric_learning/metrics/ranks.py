@@ -43,6 +43,11 @@ def strips_of(found: Arrangement) -> list[tuple[int, int]] | None:
     return [*strips, (first, count)]
 
 
+def multiply(rows: Floats, columns: Floats, out: Floats) -> None:
+    """Write the cosines of rows (M, D) and columns (N, D) to out (M, N), each rounded as the BLAS library likes."""
+    np.matmul(rows, columns.T, out=out)
+
+
 class Counting:
     """All queries against all the gallery, each product once.
 
@@ -112,7 +117,7 @@ class Counting:
         """
         (start, stop), (first, last) = self.runs[run], self.strips[strip]
         scores = self.room[: (stop - start) * (last - first)].reshape(stop - start, last - first)
-        np.matmul(self.found.queries.rows[start:stop], self.found.gallery.rows[first:last].T, out=scores)
+        multiply(self.found.queries.rows[start:stop], self.found.gallery.rows[first:last], scores)
         copies, firsts = self._copies(first, last)
         scores[:, copies] = scores[:, firsts]
         if self.alone:
