@@ -40,8 +40,8 @@ def all_pairs(
 
     Without groups there is one group, "all". No pair joins two groups, none a picture to itself. progress is called
     with the number of pictures done since the last call, watch with (group, positive scores, negative scores) of parts
-    of every tile. curves=False leaves out EER, AUC and ROC, for which each negative must be sorted; without them most
-    are dropped after one comparison. team: processes that share the tiles (watch sees those of its own process); each
+    of every tile. curves=False leaves out EER, AUC and ROC, for which the negatives above the lowest positive must be
+    sorted; without them most are dropped after one comparison. team: processes that share the tiles (watch sees those of its own process); each
     gets the figures of one process, to the bit.
 
     Memory: a float32 copy of the embeddings; the positive scores (some 28 bytes each); 64 MB of negatives at a time;
