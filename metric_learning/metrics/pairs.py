@@ -41,8 +41,8 @@ def all_pairs(
     Without groups there is one group, "all". No pair joins two groups, none a picture to itself. progress is called
     with the number of pictures done since the last call, watch with (group, positive scores, negative scores) of parts
     of every tile. curves=False leaves out EER, AUC and ROC, for which the negatives above the lowest positive must be
-    sorted; without them most are dropped after one comparison. team: processes that share the tiles (watch sees those of its own process); each
-    gets the figures of one process, to the bit.
+    sorted; without them most are dropped after one comparison. team: processes that share the tiles (watch sees those
+    of its own process); each gets the figures of one process, to the bit.
 
     Memory: a float32 copy of the embeddings; the positive scores (some 28 bytes each); 64 MB of negatives at a time;
     and the negatives near a threshold. Of up to 16 million negatives these are the highest floor(f M) + 1 of the
@@ -59,8 +59,10 @@ def all_pairs(
     pairs = _AllPairs(units, members, fars, curves, team)
     if sum(pairs.negatives.values()) <= MANY:
         return grouped_result(pairs.streams(None, progress, watch), fars)
+    # One process draws the sample for all: windows of different processes could not be added up.
+    edges = team.gather(pairs.edges() if team.rank == 0 else None)[0]
     try:
-        return grouped_result(pairs.streams(pairs.edges(), progress, watch), fars)
+        return grouped_result(pairs.streams(edges, progress, watch), fars)
     except MissedError:
         return grouped_result(pairs.streams(None, None, None), fars)
 
