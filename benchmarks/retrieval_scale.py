@@ -1,5 +1,5 @@
-"""Claim: Recall@1 over 60,502 pictures takes less time than faiss's flat index; there, and for 1,000 queries in 1,000,000,
-it takes far less time than PaddleCV's algorithm, less memory than either, and is the same figure.
+"""Claim: Recall@1 over 60,502 pictures takes less time than faiss's flat index. There, and for 1,000 queries in a
+million pictures, it takes far less time than PaddleCV's algorithm, less memory than either, and is the same figure.
 
 python benchmarks/retrieval_scale.py [--threads 2] [--repeats 3] [--only 60502x512] [--update docs/scale_evaluation.md]
 
