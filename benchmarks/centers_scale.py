@@ -131,7 +131,8 @@ def publish(found: dict[str, Any], page: Path) -> None:
     about = f"\n\n{found['paddle']}, {found['threads']} threads, batch {found['batch']}, load {found['load']:.1f}."
     put_between(page, "centers", head + "\n".join(rows) + about)
     if "two_processes" in found:
-        head = "| centres | classes | rows that each holds | seconds a step | peak memory of each, GiB |\n|---|---|---|---|---|\n"
+        head = "| centres | classes | rows that each holds | seconds a step | peak memory of each, GiB |\n"
+        head += "|---|---|---|---|---|\n"
         pairs = zip(found["two_processes"][::2], found["two_processes"][1::2], strict=True)
         rows = [
             f"| {a['kind']} | {a['classes']:,} | {a['rows_held']:,} and {b['rows_held']:,} | {a['seconds']:.2f} | "

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.pictures import Source
@@ -71,29 +72,38 @@ def embed_to_file(
     """Embed `paths` into an .npz with `embeddings` (N, D) float32, `paths` (N,), `model` (JSON text); (N, left out).
 
     Chunks are written as they are done to `<output>.parts/`: a run that was interrupted goes on behind them, if it is
-    the same run (same paths, weights and settings). The file appears when it is whole, and the parts go.
+    the same run (same paths, weights and settings). The file appears when it is whole, and the parts go. Several
+    processes take the chunks in turn, and the first one puts them together.
     """
     if not paths:
         raise UserError("There are no pictures to embed. Check --input and --data_dir.")
     about = json.dumps(model, sort_keys=True)
     key = _key(about, predictor.precision, str(reader.flip_test), *paths)
     folder = output.with_name(f"{output.name}.parts")
-    if (folder / "key").is_file() and (folder / "key").read_text() != key:
-        shutil.rmtree(folder)
-    _make(folder, key)
+    if dist.is_first():
+        if (folder / "key").is_file() and (folder / "key").read_text() != key:
+            shutil.rmtree(folder)
+        _make(folder, key)
+    dist.barrier()
     starts = range(0, len(paths), CHUNK)
     quiet = Reader(reader.spec, reader.batch_size, reader.workers, reader.flip_test, quiet=True)
     try:
-        with tqdm(total=len(paths), unit="picture", desc="Embedding", disable=None) as bar:
-            for start in starts:
+        own = starts[dist.rank() :: dist.size()]
+        hidden = None if dist.is_first() else True
+        with tqdm(total=min(len(own) * CHUNK, len(paths)), unit="picture", desc="Embedding", disable=hidden) as bar:
+            for start in own:
                 part = folder / f"{start:012d}.npz"
                 chunk = list(paths[start : start + CHUNK])
                 if not part.is_file():
                     _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
                 bar.update(len(chunk))
     finally:
-        if not any(folder.glob("*.npz")):  # nothing to go on from
+        if dist.is_first() and not any(folder.glob("*.npz")):  # nothing to go on from
             shutil.rmtree(folder)
+    for reasons in dist.objects(bad.reasons()):
+        bad.take(reasons)
+    if not dist.is_first():
+        return 0, 0
     kept, rows = [], []
     for start in starts:
         with np.load(folder / f"{start:012d}.npz", allow_pickle=False) as part:
@@ -124,7 +134,7 @@ def _embed_chunk(
     predictor: Predictor, chunk: list[str], reader: Reader, bad: BadPictures
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     try:
-        return embed(predictor, chunk, reader, bad)
+        return embed(predictor, chunk, reader, bad, alone=True)
     except UserError:
         if len(bad) <= bad.max_share * bad.total:  # a whole chunk that can't be read, and still not too many
             return np.empty(0, np.int64), np.empty((0, 0), np.float32)

@@ -75,6 +75,24 @@ def from_first(value: Value) -> Value:
     return objects(value)[0]
 
 
+class Everyone:
+    """All processes as the team that metrics divide their work over (metrics.team.Team)."""
+
+    @property
+    def rank(self) -> int:
+        return rank()
+
+    @property
+    def size(self) -> int:
+        return size()
+
+    def gather(self, mine: Value) -> list[Value]:
+        return objects(mine)
+
+
+EVERYONE = Everyone()
+
+
 def any_of(mark: bool) -> bool:
     """Whether any of the processes has this mark."""
     return mark if size() == 1 else largest(paddle.to_tensor([int(mark)])).item() > 0

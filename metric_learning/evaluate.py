@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.names import taken
@@ -22,7 +23,7 @@ from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
 from metric_learning.metrics.stored_points import StoredCounts
-from metric_learning.metrics.team import ALONE, Team
+from metric_learning.metrics.team import Team
 from metric_learning.metrics.templates import template_embeddings
 
 
@@ -46,13 +47,13 @@ def embed_set(predictor: Predictor, pictures: PictureSet, reader: Reader, bad: B
     return Embedded(embeddings, pictures.labels[kept], groups, taken(pictures.paths, kept))
 
 
-def retrieval(embedded: Embedded, team: Team = ALONE) -> RetrievalMetrics:
+def retrieval(embedded: Embedded, team: Team = dist.EVERYONE) -> RetrievalMetrics:
     """Recall@1 and @10, MAP@R and the like: every picture queries all the others. A team shares the work."""
     return retrieval_metrics(embedded.embeddings, embedded.labels, team=team)
 
 
 def verification(
-    embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None, team: Team = ALONE
+    embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None, team: Team = dist.EVERYONE
 ) -> GroupedResult:
     """TAR@FAR over all pairs within each group; `stored` counts the same pairs at thresholds chosen before.
 

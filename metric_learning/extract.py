@@ -27,16 +27,16 @@ class Reader:
 
 
 def embed(
-    predictor: Predictor, paths: Sequence[Source], reader: Reader, bad: BadPictures
+    predictor: Predictor, paths: Sequence[Source], reader: Reader, bad: BadPictures, alone: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """paths (N) -> (indices of those that could be read (M,), embeddings (M, D) float32, not normalised).
 
-    Several processes embed a part each, and every one has all embeddings in the end.
+    Several processes embed a part each, and every one has all embeddings in the end; alone: each does all by itself.
     A picture may also be given as its encoded bytes, with a name.
     With flip_test the embedding is that of the picture plus that of its mirror image.
     """
     kept, rows = [np.empty(0, np.int64)], []
-    start, stop = dist.share(len(paths))
+    start, stop = (0, len(paths)) if alone else dist.share(len(paths))
     batches = test_batches(paths[start:stop], reader.spec, reader.batch_size, reader.workers, bad)
     hidden = True if reader.quiet or not dist.is_first() else None
     with tqdm(total=stop - start, unit="picture", desc="Embedding", disable=hidden, leave=False) as bar:
@@ -47,7 +47,8 @@ def embed(
             kept.append(indices + start)
             rows.append(embeddings)
             bar.update(len(indices))
-    parts = dist.objects((np.concatenate(kept), np.concatenate(rows) if rows else None, bad.reasons()))
+    mine = np.concatenate(kept), np.concatenate(rows) if rows else None, bad.reasons()
+    parts = [mine] if alone else dist.objects(mine)
     for _, _, reasons in parts:
         bad.take(reasons)
     found = [part for _, part, _ in parts if part is not None]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from metric_learning import dist
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, UseOptions, fars_of
@@ -78,6 +79,8 @@ def eval(config: EvalOptions) -> None:
     for line in calibrating.mismatches(calibration, reader, means is not None) if calibration else []:
         print(line)
     found = (_over_list if config.pairs else _over_set)(config, weights)
+    if not dist.is_first():
+        return
     print(f"\n{found.report.text()}")
     _write(found.report, output)
     if place is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from metric_learning import dist
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import compare, score_pairs, similarity
@@ -121,6 +122,8 @@ def score_list(
     codes = np.zeros(len(a), np.int64) if questions.groups is None else questions.groups
     names = np.array([config.group] if config.group else questions.group_names)[codes]
     cosines = score_pairs(predictor, questions.items, a, b, reader, bad, judged.means, names)
+    if not dist.is_first():
+        return
     with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_header(questions, judged))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,8 @@ def begin(config: Options) -> None:
     runtime.select_device(config.use_gpu)
     with runtime.silenced():  # it tells of ports and flags
         dist.start()
+    if not dist.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the first one says all that there is to say
 
 
 def load_data(config: Options, say: Say) -> Splits:

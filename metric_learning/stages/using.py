@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from metric_learning import dist
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file, read_embeddings, search
@@ -84,6 +85,8 @@ def _embed(
     bad = BadPictures(len(paths), config.max_bad_pictures)
     model = {"weights": str(file), "digest": _digest(file), **embedder.spec.to_dict()}
     count, left_out = embed_to_file(predictor, paths, reader, bad, output, model)
+    if not dist.is_first():
+        return
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
     print(f"{count:,} embeddings of {embedder.size} numbers each ({left_out} pictures left out), {predictor.way}")
