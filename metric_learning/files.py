@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from metric_learning.checks import UserError
 
@@ -66,9 +65,26 @@ def one_line(error: BaseException) -> str:
 
 def write_tensors(path: str | Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
     """Arrays by name, and JSON-able metadata, as one safetensors file, atomically."""
-    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    # Not save_file: it makes a temporary file of its own, which a kill leaves behind.
-    atomic_write(path, save(contiguous, {key: json.dumps(value) for key, value in metadata.items()}))
+    # Not by safetensors: it would hold every array twice, and leave a temporary file of its own behind a kill.
+    order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # so that all lie aligned
+    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value) for key, value in metadata.items()}}
+    end = 0
+    for name in order:
+        begin, end = end, end + arrays[name].nbytes
+        kind = _KINDS[arrays[name].dtype.newbyteorder("=").name]
+        header[name] = {"dtype": kind, "shape": list(arrays[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            plain = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
+            file.write(plain.reshape(-1).view(np.uint8).data)
+
+
+# What the format calls the types: https://github.com/huggingface/safetensors, "Format".
+_KINDS = {"bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32"}
+_KINDS |= {"int32": "I32", "uint64": "U64", "int64": "I64", "float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 def read_tensors(path: str | Path, but: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]]:

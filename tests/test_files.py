@@ -412,3 +412,19 @@ def test_random_damage_never_breaks_out(tmp_path):
         path.write_bytes(damaged)
         with contextlib.suppress(UserError):
             assert all(isinstance(value, np.ndarray) for value in read_pdparams(path).values())
+
+
+@pytest.mark.parametrize("kind", ["bool", "u1", "i1", "<u2", ">i2", "<u4", "<i4", "<u8", ">i8", "<f2", "<f4", ">f8"])
+def test_the_library_reads_what_is_written(tmp_path, kind):
+    from safetensors.numpy import load_file
+
+    arrays = {"a": np.arange(6).reshape(2, 3).T.astype(kind), "b": np.array(1, kind), "c": np.empty((0, 4), kind)}
+    arrays |= {"longer name": np.arange(5, dtype=np.uint8), "é": np.ones((2, 1, 2), np.float64)}
+    write_tensors(tmp_path / "x.safetensors", arrays, {"é": [1, "two"], "quote": '"'})
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].shape == array.shape and found[name].dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(found[name], array)
+    read, metadata = read_tensors(tmp_path / "x.safetensors")
+    assert metadata == {"é": [1, "two"], "quote": '"'} and read.keys() == arrays.keys()
