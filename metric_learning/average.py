@@ -20,7 +20,12 @@ class Average:
 
     def __init__(self, network: nn.Layer, decay: float) -> None:
         check_range("--ema", decay, 0.0, 0.999999)
-        self.network, self.decay, self.updates = network, decay, 0
+        self.network, self.decay = network, decay
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at the weights as they are now."""
+        self.updates = 0
         self.values = {name: value.clone().detach() for name, value in self._now().items()}
 
     def _now(self) -> dict[str, Tensor]:

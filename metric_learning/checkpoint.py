@@ -151,6 +151,7 @@ class State:
     step: int = 0
     best: list[float] = field(default_factory=list)  # the score of the best weights so far; empty: none yet
     average: Average | None = None  # of the embedder's weights, where that is what is kept
+    further: dict[str, nn.Layer] = field(default_factory=dict)  # more networks, by the name they are saved under
 
     def update(self) -> None:
         """One step further, by the gradients that are there."""
@@ -173,7 +174,8 @@ class State:
         first writes the rest too, and comes last: a checkpoint is whole once its `step-` file is there.
         """
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
-        mean_statistics(self.embedder)
+        for network in (self.embedder, *self.further.values()):
+            mean_statistics(network)
         arrays, divided = self._arrays()
         check_finite(arrays, path)
         if not dist.is_first():
@@ -197,6 +199,7 @@ class State:
         divided += [f"optimizer.{name}" for name, value in optimizer.items() if self.optimizer.is_divided(name, value)]
         parts = {"embedder": arrays_of(self.embedder), "loss": arrays_of(self.loss), "optimizer": optimizer}
         parts |= {"average": self.average.arrays()} if self.average is not None else {}
+        parts |= {name: arrays_of(network) for name, network in self.further.items()}
         return {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}, sorted(divided)
 
     def restore(self, path: Path) -> None:
@@ -213,6 +216,8 @@ class State:
         arrays |= {name: read_rows(files, name, dist.share) for name in divided}
         put_arrays(self.embedder, _below(arrays, "embedder."), str(path))
         put_arrays(self.loss, _below(arrays, "loss."), str(path))
+        for name, network in self.further.items():
+            put_arrays(network, _below(arrays, f"{name}."), str(path))
         self.optimizer.restore(_below(arrays, "optimizer."))
         if "scale" in saved:
             self.optimizer.scale, self.optimizer.good_steps = float(saved["scale"][0]), int(saved["scale"][1])

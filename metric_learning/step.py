@@ -78,4 +78,4 @@ def pieces_of(batch: Batch, count: int) -> Iterator[Batch]:
     """The batch in `count` pieces, one after the other, even to one picture."""
     total = len(batch.labels)
     for number in range(count):
-        yield batch.part(total * number // count, total * (number + 1) // count)
+        yield batch.part(slice(total * number // count, total * (number + 1) // count))

@@ -30,11 +30,12 @@ from metric_learning.backbones.iresnet import FixedScaleNorm
 from metric_learning.batch_norm import mean_statistics, share_statistics
 from metric_learning.checkpoint import Run, State
 from metric_learning.data.loader import Batch
-from metric_learning.losses import PAIR_LOSSES, pair_loss
+from metric_learning.losses import PAIR_LOSSES, pair_loss, pool_loss
 from metric_learning.losses.centers import divided_names
 from metric_learning.losses.memory import MemoryLoss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
+from metric_learning.pool_step import PoolStep, gallery_of
 from metric_learning.step import Step
 
 B, C, D = 12, 7, 5
@@ -89,7 +90,7 @@ def batch(step: int, labels=LABELS) -> Batch:
     rng = np.random.default_rng(step)
     images = (rng.normal(size=(B, 3, 10, 10)) + rng.normal(size=(B, 1, 1, 1))).astype(np.float32)
     names = [str(row) for row in range(B)]
-    return Batch(step, images, np.array(labels), np.arange(B), names, [None] * B).part(*dist.share(B))
+    return Batch(step, images, np.array(labels), np.arange(B), names, [None] * B).part(slice(*dist.share(B)))
 
 
 def loss_of(name: str, settings: dict):
@@ -162,6 +163,7 @@ def saved(folder: Path) -> None:
     """Four steps, saved; what all eight would give is computed by another world."""
     for number, (name, settings) in enumerate(RESUMED):
         go(state(name, settings), 4).save(Run(folder / str(number)), keep=0)
+    pool_saved(folder)
 
 
 def resumed(folder: Path) -> dict[str, np.ndarray]:
@@ -171,12 +173,13 @@ def resumed(folder: Path) -> dict[str, np.ndarray]:
         made.restore(Run(folder / str(number)).latest)
         assert made.step == 4
         found |= {f"{number} {n}": value for n, value in everything(go(made, 4)).items()}
-    return found
+    return found | pool_resumed(folder)
 
 
 def straight() -> dict[str, np.ndarray]:
     cases = [everything(go(state(name, settings), 8)) for name, settings in RESUMED]
-    return {f"{number} {n}": value for number, found in enumerate(cases) for n, value in found.items()}
+    found = {f"{number} {n}": value for number, found in enumerate(cases) for n, value in found.items()}
+    return found | {f"pool {n}": value for n, value in everything(pool_go(pool_state(*POOL), 8)).items()}
 
 
 def talk() -> dict[str, np.ndarray]:
@@ -217,7 +220,102 @@ def all_cases() -> dict[str, np.ndarray]:
         for centers in ("all", "partial"):
             made = trained("arcmargin", {"centers": centers}, kind, steps=5)
             found |= {f"{kind} {centers}/{n}": value for n, value in made.items()}
-    return found | {f"straight/{n}": value for n, value in straight().items()}
+    return found | pool_cases() | {f"straight/{n}": value for n, value in straight().items()}
+
+
+# ---- a pool of class centres
+
+PAIRED = 16  # pictures of a batch: each of four processes has two pairs
+# Fewer slots than classes, so that some go and some are outside; more than all of them; with four processes, one a
+# slot each and fewer than the three largest cosines that count.
+POOL = ("arcmargin", {"scale": 8.0, "margin": 0.5, "slots": 9})
+POOLS = [
+    POOL,
+    ("arcmargin", {"slots": 30, "focal_gamma": 2.0}),
+    ("amsoftmax", {"scale": 8.0, "slots": 4}),
+    ("magface", {"scale": 8.0, "l_a": 1.0, "u_a": 4.0, "slots": 9, "dropout": 0.4}),
+    ("curricularface", {"scale": 8.0, "margin": 1.2, "ema_rate": 0.3, "slots": 9}),
+    ("adaface", {"scale": 8.0, "margin": 0.7, "h": 0.8, "ema_rate": 0.2, "slots": 9}),
+]
+
+
+def pool_of(name: str, settings: dict):
+    paddle.seed(0)
+    return pool_loss(name, 20, D, **settings)
+
+
+def paired(step: int) -> Batch:
+    """This process's part of a batch of pairs: four people in either half, three of them in both."""
+    rng = np.random.default_rng(step)
+    same = rng.permutation(20)[:3]
+    either = [np.append(same, rng.integers(20))[[*range(3), *rng.integers(4, size=5)]] for _ in range(2)]
+    labels = np.stack(either, axis=1)
+    images = rng.normal(size=(PAIRED, 3, 10, 10)) + rng.normal(size=(PAIRED, 1, 1, 1))
+    rows = part(np.arange(PAIRED))
+    return Batch(
+        step,
+        images.astype(np.float32)[rows],
+        labels.ravel()[rows],
+        rows,
+        [str(row) for row in rows],
+        [None] * len(rows),
+    )
+
+
+def pool_one(name: str, settings: dict) -> dict[str, np.ndarray]:
+    """Value and gradients of two passes in a row, the first one forgotten."""
+    loss, rng, found = pool_of(name, settings), np.random.default_rng(1), {}
+    for number, keep in enumerate((True, False, True)):
+        x = paddle.to_tensor(part(rng.normal(size=(8, D)).astype(np.float32)), stop_gradient=False)
+        features = paddle.to_tensor(rng.normal(size=(8, D)).astype(np.float32))
+        names = rng.permutation(20)[:4][rng.integers(4, size=8)]
+        paddle.seed(9)
+        labels = paddle.to_tensor(np.where(np.arange(8) % 2, names, rng.integers(20, size=8)))
+        value = loss(dist.gathered(x), labels, features, paddle.to_tensor(names), keep)
+        value.backward()
+        found |= {f"value {number}": np.array(value.item()), f"gradient {number}": whole(x.grad.numpy())}
+        found |= {f"figure {number} {figure}": np.array(value) for figure, value in loss.figures.items()}
+    divided = divided_names(loss)
+    return found | {n: whole(v.numpy()) if n in divided else v.numpy() for n, v in loss.state_dict().items()}
+
+
+def pool_state(name: str, settings: dict) -> State:
+    paddle.seed(2)
+    net = network()
+    net.spec = type("Spec", (), {"to_dict": lambda self: {}})()
+    loss = pool_of(name, settings)
+    optimizer = Optimizer("momentum", net, loss, momentum=0.9, weight_decay=0.01, clip_norm=0.3)
+    return State(net, loss, optimizer, further={"gallery": gallery_of(net)})
+
+
+def pool_go(made: State, steps: int) -> State:
+    net, gallery = made.embedder, made.further["gallery"]
+    forwards = [lambda b, n=n: n(paddle.to_tensor(b.images)) for n in (net, gallery)]
+    learn = PoolStep(net, gallery, *forwards, made.loss, seed=4, momentum=0.7)
+    made.optimizer.set_lr(0.02)
+    for _ in range(steps):
+        learn(paired(made.step))
+        made.update()
+    return made
+
+
+def pool_saved(folder: Path) -> None:
+    pool_go(pool_state(*POOL), 4).save(Run(folder / "pool"), keep=0)
+
+
+def pool_resumed(folder: Path) -> dict[str, np.ndarray]:
+    made = pool_state(*POOL)
+    made.restore(Run(folder / "pool").latest)
+    return {f"pool {n}": value for n, value in everything(pool_go(made, 4)).items()}
+
+
+def pool_cases() -> dict[str, np.ndarray]:
+    found = {}
+    for case in POOLS:
+        found |= {f"one pool {key(*case)}/{n}": value for n, value in pool_one(*case).items()}
+        made = everything(pool_go(pool_state(*case), 6))
+        found |= {f"six pool {key(*case)}/{n}": value for n, value in made.items()}
+    return found
 
 
 if __name__ == "__main__":

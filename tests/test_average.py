@@ -1,8 +1,11 @@
 """The moving average of the weights: its formula, where it stands in, and that a resumed run has it again."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
+from cli_cases import run
 from small_runs import Training, equal_arrays, new_embedder, write_pictures
 
 from metric_learning.average import Average
@@ -79,3 +82,24 @@ def test_four_steps_and_four_more_are_eight(pictures, tmp_path):
     again.go(8)
     whole = averaged(pictures, tmp_path / "c").go(8)
     equal_arrays(read_tensors(again.run.latest)[0], read_tensors(whole.run.latest)[0])
+
+
+def elem(folder: str, *typed: str) -> Path:
+    said = run("train_elem", f"--model_save_dir={folder}", *typed)
+    assert said.status == 0, said.err
+    (config,) = Path(folder).glob("*/config.json")
+    return config.parent
+
+
+def test_a_resumed_run_of_the_script_has_its_average_again(pictures, tmp_path, monkeypatch):
+    """And a new one begins at the weights that it starts from, not at random ones."""
+    monkeypatch.chdir(tmp_path)
+    data = Path(pictures.paths[0]).parents[1]
+    how = [f"--data_dir={data}", "--test_classes=1", "--val_classes=0", "--ema=0.9", "--onednn=False", "--keep=0"]
+    first = elem("a", *how, "--total_iter_num=4", "--lr=0.05")
+    half = elem("b", *how, "--total_iter_num=2", "--lr=0.05")
+    elem("b", f"--checkpoint={half}", "--total_iter_num=4")
+    equal_arrays(*(read_tensors(folder / "checkpoints" / "latest.safetensors")[0] for folder in (first, half)))
+    again = elem("c", *how, "--total_iter_num=1", "--lr=1e-9", f"--pretrained_model={first}")
+    before, after = (read_tensors(folder / "best.safetensors")[0] for folder in (first, again))
+    np.testing.assert_allclose(after["neck.0.weight"], before["neck.0.weight"], atol=1e-6)

@@ -106,7 +106,7 @@ def test_parts_of_a_batch_are_covered_as_the_whole_is(parts, adversarial):
     pictures, labels = batch()
     given = last_map(forward, pictures)
     whole = at(labels, 3, pictures)
-    cut = [whole.part(6 * k // parts, 6 * (k + 1) // parts) for k in range(parts)]
+    cut = [whole.part(slice(6 * k // parts, 6 * (k + 1) // parts)) for k in range(parts)]
     found = [forward.masks(given[part.slots.start : part.slots.stop], part) for part in cut]
     np.testing.assert_array_equal(np.concatenate(found), forward.masks(given, whole))
 

@@ -79,6 +79,11 @@ class TestRanks:
     def test_the_loss_chooses_the_same_parts_to_cover(self, found, size):
         alike(found, size, "covered/")
 
+    @pytest.mark.parametrize("case", [rank_cases.key(*case) for case in rank_cases.POOLS])
+    def test_a_pool_has_one_loss_one_gradient_and_one_content(self, found, size, case):
+        alike(found, size, f"one pool {case}/", rtol=1e-5)
+        alike(found, size, f"six pool {case}/")
+
     def test_what_processes_tell_each_other(self, found, size):
         alike(found, size, "talk/")
 

@@ -61,10 +61,18 @@ class ElemOptions(TrainOptions):
     lambda_min: float | None = option(None, "sphereface: smallest lambda [5; 0 with a margin below 2]")
     centers: str = option(
         "all",
-        "which class centres take part in a step; partial: those of the batch and a random share",
+        "which class centres take part in a step; partial: those of the batch and a random share; pool: features of a "
+        "slowly moving copy of the network, of the identities seen last",
         choices=CENTERS,
     )
     partial_rate: float = option(0.1, "centers=partial: share of the classes that is drawn for each step")
+    pool_size: int | None = option(
+        None, "centers=pool: identities that it holds [a tenth of the classes, but all that a batch may bring]"
+    )
+    pool_momentum: float = option(0.99, "centers=pool: how much of itself the network's copy keeps in a step")
+    identity_share: float = option(
+        2 / 3, "centers=pool: share of the batch's pairs that are two pictures of one identity; the others are any two"
+    )
     init_centers: str = option(
         "random",
         "means: each class centre starts at the mean of its pictures' embeddings; for a network that is trained",
@@ -105,6 +113,29 @@ class ElemOptions(TrainOptions):
             raise UserError("--partial_rate has no meaning without --centers=partial.")
         if self.init_centers == "means" and self.centers != "all":
             raise UserError(f"--init_centers=means needs --centers=all; got {self.centers}.")
+        self._check_pool()
+
+    def _check_pool(self) -> None:
+        check_range("--pool_momentum", self.pool_momentum, 0, 1)
+        check_range("--identity_share", self.identity_share, 0, 1)
+        if self.pool_size is not None:
+            check_range("--pool_size", self.pool_size, 1, 10**8)
+        if self.centers != "pool":
+            for name in ("pool_size", "pool_momentum", "identity_share"):
+                if name in self.typed and self.checkpoint is None:
+                    raise UserError(f"--{name} has no meaning without --centers=pool.")
+            return
+        if self.train_batch_size % 2:
+            raise UserError(f"--train_batch_size={self.train_batch_size} must be even for the pairs of --centers=pool.")
+        for what, wrong, remedy in (
+            ("loss_name=softmax", self.loss_name == "softmax", "it needs a loss of cosines, such as arcmargin"),
+            ("balance=groups", self.balance == "groups", "it has a sampler of its own"),
+            ("group_margins", self.group_margins is not None, "its loss has no margin for each picture"),
+            ("accumulate", self.accumulate > 1, "it needs the whole batch at once"),
+            ("occlusion=adversarial", self.occlusion == "adversarial", "take random"),
+        ):
+            if wrong:
+                raise UserError(f"--centers=pool does not go with --{what}: {remedy}.")
 
     def _check_margin(self) -> None:
         for name, value in self.margin_settings().items():

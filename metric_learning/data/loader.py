@@ -45,9 +45,8 @@ class Batch(NamedTuple):
     slots: range | None = None
     whole: int = 0
 
-    def part(self, start: int, stop: int) -> "Batch":
+    def part(self, cut: slice) -> "Batch":
         """Some of its pictures."""
-        cut = slice(start, stop)
         own = {name: getattr(self, name)[cut] for name in ("images", "labels", "indices", "paths", "windows")}
         return self._replace(**own, slots=self.places()[cut], whole=self.whole or len(self.labels))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from paddle import nn
 
-from metric_learning.checks import check_choice
+from metric_learning.checks import check_choice, check_range
 from metric_learning.losses.centers import AllCenters, Centers
 from metric_learning.losses.circle import CircleLoss
 from metric_learning.losses.contrastive import ContrastiveLoss
@@ -32,6 +32,7 @@ from metric_learning.losses.multi_similarity import MultiSimilarityLoss
 from metric_learning.losses.npairs import NpairsLoss
 from metric_learning.losses.pairs import PairLoss
 from metric_learning.losses.partial_centers import PartialCenters
+from metric_learning.losses.pool import PoolCenters, PoolLoss
 from metric_learning.losses.quadruplet import QuadrupletFullLoss, QuadrupletLoss
 from metric_learning.losses.recall_at_k import RecallAtKLoss
 from metric_learning.losses.supcon import SupConLoss
@@ -43,10 +44,12 @@ __all__ = [
     "ElementLoss",
     "MemoryLoss",
     "PairLoss",
+    "PoolLoss",
     "element_loss",
     "margin_settings",
     "pair_loss",
     "pair_settings",
+    "pool_loss",
 ]
 
 
@@ -107,6 +110,22 @@ def element_loss(
     sampled = {"rate": partial_rate} if centers == "partial" else {}
     made = CENTERS[check_choice("centers", centers, CENTERS)](num_classes, dim, bias=not margin.normalized, **sampled)
     return ElementLoss(made, margin, focal_gamma, dropout)
+
+
+def pool_loss(
+    name: str,
+    num_classes: int,
+    dim: int,
+    slots: int,
+    *,
+    focal_gamma: float = 0.0,
+    dropout: float = 0.0,
+    **settings: Any,
+) -> PoolLoss:
+    """The element-wise loss of that name against a pool of so many slots; the rest as in element_loss."""
+    margin = _built(ELEMENT_LOSSES, name, settings)
+    check_range("--pool_size", slots, 1)
+    return PoolLoss(num_classes, PoolCenters(slots, dim), margin, focal_gamma, dropout)
 
 
 def pair_loss(name: str, **settings: Any) -> PairLoss:

@@ -23,7 +23,7 @@ from metric_learning.losses import MemoryLoss, element_loss, pair_loss
 from metric_learning.losses.base import Loss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
-from metric_learning.stages import grouping, setup
+from metric_learning.stages import grouping, pooling, setup
 
 Forward = Callable[[Batch], Tensor]
 
@@ -53,6 +53,14 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         notes.append(
             f"--class_dim={config.class_dim}, but there are {counted} classes to train on: the rest stay empty."
         )
+    if config.train_batch_size > len(train):
+        notes.append(
+            f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
+            "each comes more than once in a batch, augmented anew."
+        )
+    if config.centers == "pool":
+        pool, pairs, said = pooling.pool_parts(config, train, size)
+        return Parts(pool, pairs, notes + said)
     loss = element_loss(
         config.loss_name,
         config.class_dim or counted,
@@ -63,11 +71,6 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         partial_rate=config.partial_rate,
         **config.margin_settings(),
     )
-    if config.train_batch_size > len(train):
-        notes.append(
-            f"--train_batch_size={config.train_batch_size} is more than the {len(train)} pictures to train on: "
-            "each comes more than once in a batch, augmented anew."
-        )
     by_group, said = grouping.with_group_margins(config, loss, train)
     notes += said
     if config.balance == "groups":

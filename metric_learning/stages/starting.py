@@ -38,6 +38,7 @@ def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:
     if saved.get("command") != config.command:
         raise UserError(f"{run.folder} is a run of {saved.get('command')}.py; resume it with that script.")
     config = resumed(config, saved)
+    config.validate()  # what was typed, now with the run's own options; before the run notes it
     if dist.is_first():
         run.rewrite_config({"command": config.command, **config.to_dict(), "checkpoint": saved.get("checkpoint")})
     return run, checkpoint, config

@@ -22,11 +22,13 @@ from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
 from metric_learning.freezing import freeze
 from metric_learning.log import NoLog, RunLog
+from metric_learning.losses import PoolLoss
+from metric_learning.pool_step import PoolStep, same_as
 from metric_learning.recompute import recompute_blocks
 from metric_learning.report import Report
 from metric_learning.schedule import schedule
-from metric_learning.stages import calibrating, grouping, setup
-from metric_learning.stages.parts import Forward, Parts, forward_of, optimizer, parts
+from metric_learning.stages import calibrating, grouping, pooling, setup
+from metric_learning.stages.parts import Forward, Parts, by_onednn, forward_of, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
@@ -148,7 +150,9 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     made = parts(config, splits.train, embedder.size)
     for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)
-    state = State(embedder, made.loss, optimizer(config, embedder, made.loss))
+    further = pooling.further_networks(config, embedder)
+    average = Average(embedder, config.ema) if config.ema else None
+    state = State(embedder, made.loss, optimizer(config, embedder, made.loss), average=average, further=further)
     if checkpoint is not None:
         state.restore(checkpoint)
         say(f"Resumed at step {state.step} from {checkpoint}.")
@@ -159,8 +163,11 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
         if isinstance(config, ElemOptions) and config.init_centers == "means":
             say(centers_at_means(config, embedder, made.loss, splits.train, bad))
     dist.same_start(embedder)
-    if config.ema:
-        state.average = Average(embedder, config.ema)
+    if checkpoint is None:
+        for network in further.values():
+            same_as(network, embedder)
+        if average is not None:
+            average.restart()
     forward = forward_of(config, embedder, made.loss, splits.train, say)
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
@@ -168,16 +175,7 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
 def _fit(stage: Stage, run: Run, log: RunLog) -> None:
     config, embedder, loss = stage.config, stage.embedder, stage.parts.loss
     picture, teacher = embedder.spec.picture, stage.teacher
-    step = Step(
-        embedder,
-        stage.forward,
-        loss,
-        config.seed,
-        beside=(lambda embeddings, batch: teacher.loss(embeddings, batch.images)) if teacher else None,
-        pieces=config.accumulate,
-        autocast=_autocast(config),
-        scale=lambda: stage.state.optimizer.scale,
-    )
+    step = _step(stage)
 
     def evaluate() -> Scores:
         reader = Reader(picture, config.test_batch_size, config.num_workers, quiet=True)
@@ -199,6 +197,19 @@ def _fit(stage: Stage, run: Run, log: RunLog) -> None:
         schedule(config.lr_strategy, config.lr, config.total_iter_num, steps_of(config.lr_steps), config.warmup_steps),
         evaluate if len(stage.splits.val) else None,
     )
+
+
+def _step(stage: Stage) -> Step | PoolStep:
+    config, embedder, loss, teacher = stage.config, stage.embedder, stage.parts.loss, stage.teacher
+    how: dict[str, Any] = {
+        "beside": (lambda embeddings, batch: teacher.loss(embeddings, batch.images)) if teacher else None,
+        "autocast": _autocast(config),
+        "scale": lambda: stage.state.optimizer.scale,
+    }
+    if isinstance(config, ElemOptions) and isinstance(loss, PoolLoss):
+        gallery = stage.state.further[pooling.GALLERY]
+        return pooling.pool_step(config, embedder, gallery, stage.forward, by_onednn(config), loss, **how)
+    return Step(embedder, stage.forward, loss, config.seed, pieces=config.accumulate, **how)
 
 
 def _plan(config: TrainOptions) -> Plan:
