@@ -161,10 +161,12 @@ def test_a_gallery_starts_as_the_network_and_momentum_one_never_moves():
     same_as(gallery, net)
     equal_arrays(*({n: v.numpy() for n, v in layer.state_dict().items()} for layer in (gallery, net)))
     net.last.bias.set_value(net.last.bias + 1)
+    net.norm._mean.set_value(net.norm._mean + 1)
     follow(gallery, net, 1.0)
     assert (gallery.last.bias.numpy() != net.last.bias.numpy()).all()
     follow(gallery, net, 0.0)
     np.testing.assert_array_equal(gallery.last.bias.numpy(), net.last.bias.numpy())
+    assert (gallery.norm._mean.numpy() != net.norm._mean.numpy()).all()  # weights follow, statistics do not
 
 
 def test_halves_take_everything_of_a_picture_along():

@@ -1,14 +1,14 @@
 """The dynamic class pool: class centres that another network makes and that a pool of bounded size keeps.
 
-Faster Face Classification, Wang et al., arXiv 2105.10375, and the authors' code (github.com/tiandunx/FFC). What the
-paper's summary of it leaves open is as in their code, but for these points:
+Faster Face Classification (F2C), Wang et al., arXiv 2105.10375; the details are those of the authors' code
+(github.com/tiandunx/FFC), but for these points:
 
 - Row 1 takes part for every identity. Their second product has row 1 only for identities of the gallery batch that
   were in the pool before, and row 0 for all others.
 - The pool's random start has directions from everywhere; theirs are of positive numbers, which lie in a narrow cone.
 - The mean over the pictures in the pool, and over those outside, is that of the pictures of all processes; theirs is a
   mean of each process, and then over the processes.
-- A picture that two features of one batch would be written to keeps the later one, as theirs does on a CPU.
+- Of two features of one batch that go to the same place the later one stays; theirs leaves it open on a GPU.
 """
 
 import numpy as np
