@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 DIM = 512
-CELLS = [("all", 1.0), ("partial", 0.1), ("partial", 0.01)]
+CELLS = [("all", 1.0), ("partial", 0.1), ("partial", 0.01), ("pool", 100_000)]  # the last: slots
 CLASSES = (100_000, 1_000_000, 4_000_000)
 GIB = 2**30
 # Rows of centres, gradient and momentum, and eight arrays like the logits, in bytes.
@@ -88,13 +88,17 @@ def measure(kind: str, rate: float, classes: int, options: argparse.Namespace) -
     import paddle
 
     from metric_learning import dist
-    from metric_learning.losses import element_loss
+    from metric_learning.losses import element_loss, pool_loss
     from metric_learning.optimizer import Optimizer
 
     paddle.set_device("cpu")
     dist.start()
     paddle.seed(0)
-    loss = element_loss("arcmargin", classes, DIM, centers=kind, partial_rate=rate, scale=64.0, margin=0.5)
+    arc = {"scale": 64.0, "margin": 0.5}
+    if kind == "pool":
+        loss = pool_loss("arcmargin", classes, DIM, int(rate), **arc)
+    else:
+        loss = element_loss("arcmargin", classes, DIM, centers=kind, partial_rate=rate, **arc)
     optimizer = Optimizer("momentum", paddle.nn.Linear(1, 1), loss, momentum=0.9, weight_decay=5e-4)
     optimizer.set_lr(0.1)
     rng, seconds = np.random.default_rng(0), []
@@ -104,16 +108,22 @@ def measure(kind: str, rate: float, classes: int, options: argparse.Namespace) -
         paddle.seed(number)
         dist.barrier()
         start = time.perf_counter()
-        loss(x, labels).backward()
+        if kind == "pool":  # both halves of the batch in turn, one as the network's, one as its copy's
+            first, second = slice(None, options.batch // 2), slice(options.batch // 2, None)
+            for probes, others, keep in ((first, second, False), (second, first, True)):
+                loss(x[probes], labels[probes], x[others].detach(), labels[others], keep).backward()
+        else:
+            loss(x, labels).backward()
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-    rows = loss.centers.weight.shape[0]
+    centers = loss.element.centers if kind == "pool" else loss.centers
+    rows = centers.last - centers.first
     found = {
-        "kind": kind if kind == "all" else f"{kind} {rate:g}",
+        "kind": kind if kind == "all" else f"{kind} {rate:,g}",
         "classes": classes,
         "processes": dist.size(),
         "rows_held": rows,
-        "rows_taking_part": rows if kind == "all" else len(loss.centers.sample()),
+        "rows_taking_part": {"all": rows, "pool": 2 * rows}.get(kind) or len(centers.sample()),
         "seconds": round(statistics.median(seconds[1:]), 3),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
     }
