@@ -98,6 +98,7 @@ def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, s
 def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
     """Build everything first, so that what can't work leaves no run behind; then train, then measure once."""
     setup.begin(config)
+    runtime.keep_freed_memory()
     for item in options(type(config)):
         if item.name in config.typed and item.metadata["retired"]:
             say(f"--{item.name} is accepted and has no effect: {item.metadata['retired']}.")
