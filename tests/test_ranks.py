@@ -1,4 +1,7 @@
-"""Two and four processes find what one finds: losses, gradients, weights after ten steps, checkpoints."""
+"""Two and four processes find what one finds: losses, gradients, weights after ten steps, checkpoints.
+
+`METRIC_LEARNING_RANKS` chooses other numbers of processes.
+"""
 
 import fcntl
 import os
@@ -13,7 +16,7 @@ import rank_cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
 HERE = Path(__file__).parent
-SIZES = (2, 4)
+SIZES = tuple(map(int, os.environ.get("METRIC_LEARNING_RANKS", "2,4").split(",")))
 
 
 def launch(size: int, folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -8,6 +8,7 @@ from paddle import Tensor
 from metric_learning.checks import check_range
 from metric_learning.losses.centers import Centers, Columns, draw_rows
 from metric_learning.losses.rows import Rule
+from metric_learning.ops import ROWS_AT_ONCE
 
 BLOCK = 2**16  # classes that negatives are drawn from at a time
 Rows = NDArray[np.int64]
@@ -90,9 +91,13 @@ class PartialCenters(Centers):
         (index, leaves), self._taken = self._taken, None
         with paddle.no_grad():
             paddle.assign(self.updates + 1, self.updates)
+            step = int(self.updates.item())
             for name, leaf in leaves.items():
-                slots = [getattr(self, f"{name}_{slot}") for slot in rule.slots]
-                before = [paddle.gather(slot, index) for slot in slots]
-                moved, after = rule(leaf.detach(), leaf.grad * factor, before, rate, int(self.updates.item()))
-                for table, rows in zip([getattr(self, name), *slots], [moved, *after], strict=True):
-                    paddle.scatter_(table, index, rows)
+                tables = [getattr(self, each) for each in (name, *(f"{name}_{slot}" for slot in rule.slots))]
+                # A piece at a time: the rows of a step may be a good part of what there is room for.
+                for start in range(0, len(index), ROWS_AT_ONCE):
+                    piece = slice(start, start + ROWS_AT_ONCE)
+                    before = [paddle.gather(table, index[piece]) for table in tables[1:]]
+                    moved, after = rule(leaf.detach()[piece], leaf.grad[piece] * factor, before, rate, step)
+                    for table, rows in zip(tables, [moved, *after], strict=True):
+                        paddle.scatter_(table, index[piece], rows)
