@@ -36,15 +36,16 @@ def still_statistics(network: nn.Layer) -> Iterator[None]:
 def share_statistics(network: nn.Layer) -> nn.Layer:
     """The network, its layers normalising by the joined batch of all processes from now on, as one process would.
 
-    On GPUs these are Paddle's own nn.SyncBatchNorm, which has no kernel for a CPU; there they are the layers below.
+    On GPUs these are Paddle's own nn.SyncBatchNorm, which has no kernel for a CPU and knows no frozen statistics; there
+    they are the layers below.
     """
     if dist.size() == 1:
         return network
-    if paddle.get_device() != "cpu":
+    layers = [each for each in network.sublayers() if isinstance(each, nn.BatchNorm1D | nn.BatchNorm2D)]
+    if paddle.get_device() != "cpu" and not any(layer._use_global_stats for layer in layers):
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for layer in network.sublayers(include_self=True):
-        if isinstance(layer, nn.BatchNorm1D | nn.BatchNorm2D):
-            layer.__class__ = _shared(type(layer))
+    for layer in layers:
+        layer.__class__ = _shared(type(layer))
     return network
 
 

@@ -9,6 +9,7 @@ One process is a world of size 1: every function here then hands back what it wa
 """
 
 import os
+import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from paddle.autograd import PyLayer
 from metric_learning.checks import UserError
 
 Value = TypeVar("Value")
+MEETING = "metric_learning/meeting"  # how often processes have come to a meeting, all together
+_meetings = 0  # of this process
 BUCKET = 2**24  # numbers that travel in one all_reduce
 
 
@@ -56,9 +59,30 @@ def is_first() -> bool:
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes are here, however long that takes."""
+    meet()
     if size() > 1:
         collective.barrier()
+
+
+def meet() -> None:
+    """Wait for the others before Gloo has to: it gives up after 30 seconds, and Paddle has no way to tell it otherwise.
+
+    For places that processes reach at different times, as one reads, writes or evaluates more than another. They count
+    themselves in the store that the launcher's processes found each other by.
+    """
+    global _meetings
+    if size() == 1 or paddle.get_device() != "cpu":  # NCCL waits for half an hour
+        return
+    _meetings += 1
+    store, pause = collective.collective._default_store, 1e-4
+    try:
+        store.add(MEETING, 1)
+        while store.add(MEETING, 0) < _meetings * size():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+    except RuntimeError as error:
+        raise RuntimeError(f"Gloo's store does not answer: {error}") from error
 
 
 def objects(value: Value) -> list[Value]:
@@ -66,6 +90,7 @@ def objects(value: Value) -> list[Value]:
     if size() == 1:
         return [value]
     found: list[Value] = []
+    meet()
     collective.all_gather_object(found, value)
     return found
 
@@ -215,6 +240,6 @@ def _add_up(parameters: list[Tensor]) -> None:
 
 def same_start(layer: nn.Layer) -> None:
     """The first process's weights and buffers on all processes."""
-    if size() > 1:
-        for value in layer.state_dict().values():
-            collective.broadcast(value, 0)
+    meet()
+    for value in layer.state_dict().values() if size() > 1 else ():
+        collective.broadcast(value, 0)

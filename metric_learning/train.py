@@ -74,6 +74,7 @@ def fit(
 def _step(state: State, batch: Batch, learn: Callable[[Batch], float], rate: Schedule) -> float:
     """One update; the loss before it."""
     state.optimizer.set_lr(rate(state.step))
+    dist.meet()
     value = learn(batch)
     if not math.isfinite(value):
         raise UserError(

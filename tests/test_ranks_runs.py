@@ -180,6 +180,28 @@ def test_a_signal_to_one_process_stops_and_saves_all(data, tmp_path):
     assert saved["processes"] == 2 and f"Step {saved['step']} is saved" in (tmp_path / "said.txt").read_text()
 
 
+@pytest.mark.slow
+def test_a_process_that_is_late_is_waited_for(tmp_path):
+    """Gloo alone gives up after 30 seconds: a large checkpoint, or the figures of a large test set, take longer."""
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from metric_learning import runtime
+runtime.prepare(threads=1)
+import paddle
+paddle.set_device("cpu")
+from metric_learning import dist
+dist.start()
+time.sleep(40 * dist.rank())
+dist.barrier()
+print(dist.objects(dist.rank()), flush=True)
+"""
+    (tmp_path / "late.py").write_text(program)
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node=2", "--log_dir=ranks", "late.py"]
+    done = subprocess.run([sys.executable, *launcher], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "[0, 1]" in done.stdout, done.stdout[-2000:]
+
+
 def test_a_batch_that_can_not_be_divided_is_refused_before_there_is_a_run(data, tmp_path):
     process = start("train_elem.py", tmp_path, 3, OPTIONS | {"data_dir": data})
     assert process.wait(timeout=120) != 0
