@@ -91,6 +91,7 @@ def elem(folder: str, *typed: str) -> Path:
     return config.parent
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_the_script_has_its_average_again(pictures, tmp_path, monkeypatch):
     """And a new one begins at the weights that it starts from, not at random ones."""
     monkeypatch.chdir(tmp_path)

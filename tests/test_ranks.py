@@ -93,7 +93,7 @@ class TestRanks:
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("before", [1, 2])
-@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize("after", [1, *SIZES])
 def test_a_checkpoint_of_some_processes_is_gone_on_with_by_others(found, tmp_path, before, after):
     if before == 1:
         rank_cases.saved(tmp_path)

@@ -122,7 +122,11 @@ def never_stopped(data, tmp_path_factory) -> Path:
     return run("train_elem.py", tmp_path_factory.mktemp("whole"), 2, OPTIONS | {"data_dir": data})
 
 
-@pytest.mark.parametrize(("victims", "after"), [("one", 1), ("one", 2), ("all", 4)])
+KILLED = [("one", 1), ("one", 2), ("all", 4)]
+SIZES = {1, *map(int, os.environ.get("METRIC_LEARNING_RANKS", "2,4").split(","))}
+
+
+@pytest.mark.parametrize(("victims", "after"), [case for case in KILLED if case[1] in SIZES])
 def test_a_run_that_was_killed_is_gone_on_with_by_any_number(data, tmp_path, never_stopped, victims, after):
     process = start("train_elem.py", tmp_path, 2, OPTIONS | {"data_dir": data})
     wait_for(process, checkpoint_at(tmp_path, 4))

@@ -25,7 +25,7 @@ def trained(name: str, again: bool):
     return count, features.numpy(), slopes, {n: v.numpy() for n, v in net.state_dict().items()}, net
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if not BLOCKS[n] else n for n in BLOCKS])
 def test_nothing_but_the_memory_changes(name):
     _, features, slopes, state, _ = trained(name, False)
     count, found, again, after, _ = trained(name, True)
