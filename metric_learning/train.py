@@ -182,6 +182,8 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         os.write(2, b"\nStopping after this step; once more to stop at once.\n")
 
     before = {number: signal.signal(number, mark) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.siginterrupt(number, False)  # else a message between processes would be cut off
     try:
         yield lambda: marked
     finally:
