@@ -144,6 +144,8 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)
+    if config.amp != "none" and paddle.get_device() == "cpu":
+        say(f"--amp={config.amp} has no effect on a CPU.")
     if config.sync_bn:
         embedder = share_statistics(embedder)
     if config.recompute and not recompute_blocks(embedder.backbone):
