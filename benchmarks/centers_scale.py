@@ -109,12 +109,7 @@ def measure(kind: str, rate: float, classes: int, options: argparse.Namespace) -
         paddle.seed(number)
         dist.barrier()
         start = time.perf_counter()
-        if kind == "pool":  # both halves of the batch in turn, one as the network's, one as its copy's
-            first, second = slice(None, options.batch // 2), slice(options.batch // 2, None)
-            for probes, others, keep in ((first, second, False), (second, first, True)):
-                loss(x[probes], labels[probes], x[others].detach(), labels[others], keep).backward()
-        else:
-            loss(x, labels).backward()
+        (pool_gradients if kind == "pool" else plain_gradients)(loss, x, labels)
         optimizer.step()
         seconds.append(time.perf_counter() - start)
     centers = loss.element.centers if kind == "pool" else loss.centers
@@ -129,6 +124,17 @@ def measure(kind: str, rate: float, classes: int, options: argparse.Namespace) -
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
     }
     (Path(options.out) / f"{dist.rank()}.json").write_text(json.dumps(found))
+
+
+def plain_gradients(loss: Any, x: Any, labels: Any) -> None:
+    loss(x, labels).backward()
+
+
+def pool_gradients(loss: Any, x: Any, labels: Any) -> None:
+    """Both halves of the batch in turn, one as the network's, one as its copy's."""
+    first, second = slice(None, len(x) // 2), slice(len(x) // 2, None)
+    for probes, others, keep in ((first, second, False), (second, first, True)):
+        loss(x[probes], labels[probes], x[others].detach(), labels[others], keep).backward()
 
 
 def publish(found: dict[str, Any], page: Path) -> None:

@@ -13,13 +13,12 @@ Faces are drawn: 5 pictures a class, each a class centre and noise, so that Reca
 
 import argparse
 import json
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from plan import put_between
-from scale import grid, in_a_process, machine, measured, said
+from scale import grid, in_a_process, machine, measured, middle, said
 
 CASES = {
     "60502x512": {"pictures": 60502, "size": 512, "queries": None},
@@ -68,15 +67,6 @@ def compared(case: dict[str, Any], options: argparse.Namespace) -> dict[str, Any
         for name in ("seconds", "cpu_seconds"):
             medians[way][f"{name}_to_ours"] = round(medians[way][name] / medians["ours"][name], 2)
     return medians
-
-
-def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
-    return found[0] | {
-        "seconds": statistics.median(run["seconds"] for run in found),
-        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in found),
-        "peak_mb": max(run["peak_mb"] for run in found),
-        "all_seconds": [run["seconds"] for run in found],
-    }
 
 
 def job(way: str, pictures: int, size: int, queries: int | None, share: float, threads: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -57,6 +58,16 @@ def measured(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+
+
+def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs of one way as one: medians of the times, the highest peak."""
+    return found[0] | {
+        "seconds": statistics.median(run["seconds"] for run in found),
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in found),
+        "peak_mb": max(run["peak_mb"] for run in found),
+        "all_seconds": [run["seconds"] for run in found],
+    }
 
 
 def in_a_process(script: str, arguments: dict[str, Any], threads: int) -> dict[str, Any]:

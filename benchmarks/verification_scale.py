@@ -10,12 +10,11 @@ Faces are drawn: 10 pictures a class, 512 numbers each, a class centre and noise
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
 from plan import put_between
-from scale import grid, in_a_process, machine, measured, said
+from scale import grid, in_a_process, machine, measured, middle, said
 
 ALTERNATING = ("product", "tar", "everything")
 FAR = 1e-6
@@ -47,15 +46,6 @@ def main() -> None:
     print(json.dumps({"machine": about, "pictures": options.pictures, "results": results, "exact": exact}, indent=1))
     if options.update:
         put_between(Path(options.update), "verification", page(about, options, results, exact))
-
-
-def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
-    return found[0] | {
-        "seconds": statistics.median(run["seconds"] for run in found),
-        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in found),
-        "peak_mb": max(run["peak_mb"] for run in found),
-        "all_seconds": [run["seconds"] for run in found],
-    }
 
 
 def job(way: str, pictures: int) -> dict[str, Any]:

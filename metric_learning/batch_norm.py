@@ -21,7 +21,7 @@ def _running(network: nn.Layer) -> list[Tensor]:
 def mean_statistics(network: nn.Layer) -> None:
     """Running statistics that each process has gathered from its own pictures -> their mean, on all processes."""
     for value in _running(network) if dist.size() > 1 else []:
-        value.set_value(dist.total(value) / dist.size())
+        value.set_value(dist.all_sum(value) / dist.size())
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class _Normalise(PyLayer):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         normal, weight, inverse = ctx.saved_tensor()
         own = paddle.stack([_sum(slope), _sum(slope * normal)])
-        shift, stretch = dist.total(own) / (_count(slope) * dist.size())
+        shift, stretch = dist.all_sum(own) / (_count(slope) * dist.size())
         back = slope - _across(shift, slope) - normal * _across(stretch, slope)
         slopes = [None if fixed else value for fixed, value in zip(ctx.fixed, (own[1], own[0]), strict=True)]
         return back * _across(weight * inverse, slope), slopes[0], slopes[1], None, None
@@ -102,8 +102,8 @@ def _shared_forward(layer: Any, x: Tensor) -> Tensor:
     x = x.astype("float32")
     with paddle.no_grad():
         count = _count(x) * dist.size()
-        mean = dist.total(_sum(x)) / count
-        variance = dist.total(_sum((x - _across(mean, x)) ** 2)) / count
+        mean = dist.all_sum(_sum(x)) / count
+        variance = dist.all_sum(_sum((x - _across(mean, x)) ** 2)) / count
         for running, now in ((layer._mean, mean), (layer._variance, variance)):
             running.set_value(layer._momentum * running + (1.0 - layer._momentum) * now)
     one, zero = paddle.ones_like(mean), paddle.zeros_like(mean)

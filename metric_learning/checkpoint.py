@@ -35,7 +35,7 @@ from metric_learning.files import (
     write_json,
     write_tensors,
 )
-from metric_learning.losses.centers import divided_names
+from metric_learning.losses.centers import sharded_names
 from metric_learning.optimizer import Optimizer
 
 
@@ -176,31 +176,31 @@ class State:
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
         for network in (self.embedder, *self.further.values()):
             mean_statistics(network)
-        arrays, divided = self._arrays()
+        arrays, sharded = self._arrays()
         check_finite(arrays, path)
         if not dist.is_first():
-            own = {name: arrays[name] for name in divided}
+            own = {name: arrays[name] for name in sharded}
             write_tensors(part_of(path, dist.rank(), dist.size()), own, {"state": {"step": self.step}})
         dist.barrier()
         if dist.is_first():
-            state = {"step": self.step, "best": self.best, "processes": dist.size(), "divided": divided}
+            state = {"step": self.step, "best": self.best, "processes": dist.size(), "sharded": sharded}
             state |= {"scale": [self.optimizer.scale, self.optimizer.good_steps]}
             state |= {"averaged": self.average.updates} if self.average is not None else {}
             write_tensors(path, arrays, {"embedder": self.embedder.spec.to_dict(), "state": state})
             with atomic_path(run.latest) as temporary:
                 _link(path, temporary)
-            _tidy(run, keep)
+            _tidy(path, keep)
         dist.barrier()
 
     def _arrays(self) -> tuple[Arrays, list[str]]:
         """All that is saved, by name; and the names of what is divided among the processes."""
         optimizer = self.optimizer.arrays()
-        divided = [f"loss.{name}" for name in divided_names(self.loss)]
-        divided += [f"optimizer.{name}" for name, value in optimizer.items() if self.optimizer.is_divided(name, value)]
+        sharded = [f"loss.{name}" for name in sharded_names(self.loss)]
+        sharded += [f"optimizer.{name}" for name, value in optimizer.items() if self.optimizer.is_sharded(name, value)]
         parts = {"embedder": arrays_of(self.embedder), "loss": arrays_of(self.loss), "optimizer": optimizer}
         parts |= {"average": self.average.arrays()} if self.average is not None else {}
         parts |= {name: arrays_of(network) for name, network in self.further.items()}
-        return {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}, sorted(divided)
+        return {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}, sorted(sharded)
 
     def restore(self, path: Path) -> None:
         """Take everything from a checkpoint of the same config, made by any number of processes."""
@@ -209,11 +209,11 @@ class State:
             raise UserError(
                 f"{path} holds weights but no training state. Give it as --pretrained_model, or name a checkpoint."
             )
-        step, processes, divided = int(saved["step"]), int(saved.get("processes", 1)), saved.get("divided", [])
-        arrays, _ = read_tensors(path, but=divided)
+        step, processes, sharded = int(saved["step"]), int(saved.get("processes", 1)), saved.get("sharded", [])
+        arrays, _ = read_tensors(path, but=sharded)
         whole = path.with_name(f"step-{step:08d}.safetensors")
         files = [path, *(part_of(whole, rank, processes) for rank in range(1, processes))]
-        arrays |= {name: read_rows(files, name, dist.share) for name in divided}
+        arrays |= {name: read_rows(files, name, dist.shard) for name in sharded}
         put_arrays(self.embedder, _below(arrays, "embedder."), str(path))
         put_arrays(self.loss, _below(arrays, "loss."), str(path))
         for name, network in self.further.items():
@@ -256,18 +256,17 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _tidy(run: Run, keep: int) -> None:
-    """Remove checkpoints beyond the newest `keep` (0: none), parts of none that is there, and what a kill left."""
-    for old in run.steps()[:-keep] if keep else []:
+def _tidy(path: Path, keep: int) -> None:
+    """Behind a checkpoint just written: the oldest beyond `keep` go (0: none), and parts of no checkpoint."""
+    folder = path.parent
+    steps = sorted(folder.glob("step-*.safetensors"))
+    for old in steps[:-keep] if keep else []:
         old.unlink(missing_ok=True)
-    wanted = {part for path in run.steps() for part in _parts(path)}
-    folder = run.folder / "checkpoints"
-    for rest in (*folder.glob(".*.part"), *(part for part in folder.glob("part-*") if part not in wanted)):
+    there = {step.stem.removeprefix("step-") for step in (steps[-keep:] if keep else steps)}
+    own = {part_of(path, rank, dist.size()) for rank in range(1, dist.size())}  # of this step no others are wanted
+    for part in folder.glob("part-*"):
+        step = part.name.split("-")[1]
+        if step not in there or (step == path.stem.removeprefix("step-") and part not in own):
+            part.unlink(missing_ok=True)
+    for rest in folder.glob(".*.part"):  # left by a process that was killed while it wrote
         rest.unlink(missing_ok=True)
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of the other processes that belong to a checkpoint."""
-    saved = read_metadata(path).get("state")
-    processes = int(saved.get("processes", 1)) if isinstance(saved, dict) else 1
-    return [part_of(path, rank, processes) for rank in range(1, processes)]

@@ -100,7 +100,7 @@ def embed_to_file(
     finally:
         if dist.is_first() and not any(folder.glob("*.npz")):  # nothing to go on from
             shutil.rmtree(folder)
-    for reasons in dist.objects(bad.reasons()):
+    for reasons in dist.all_gather_object(bad.reasons()):
         bad.take(reasons)
     if not dist.is_first():
         return 0, 0

@@ -1,9 +1,9 @@
 """Several processes that train as one: ranks of `python -m paddle.distributed.launch`, by Gloo on CPUs, NCCL on GPUs.
 
-The rule behind it: a rank embeds its own part of the batch, `gathered` puts the parts together, and every rank finds
-the same loss over the whole batch. So the gradient of a gathered embedding is whole on every rank, each takes that of
-its own part, and the gradients of the network's weights add up over the ranks (`add_up_gradients`). What is divided
-among the ranks (class centres) goes through `summed` and `spread`, which keep that rule.
+The rule behind it: a rank embeds its own part of the batch, `gather_with_gradient` puts the parts together, and every
+rank finds the same loss over the whole batch. So the gradient of a gathered embedding is whole on every rank, each has
+that of its own part back, and the gradients of the network's weights add up over the ranks (`all_reduce_gradients`).
+What is sharded (class centres) goes through `sum_with_gradient` and `with_summed_gradient`, which keep that rule.
 
 One process is a world of size 1: every function here then hands back what it was given.
 """
@@ -85,7 +85,7 @@ def meet() -> None:
         raise RuntimeError(f"Gloo's store does not answer: {error}") from error
 
 
-def objects(value: Value) -> list[Value]:
+def all_gather_object(value: Value) -> list[Value]:
     """The value of every process, in the order of the ranks."""
     if size() == 1:
         return [value]
@@ -95,9 +95,9 @@ def objects(value: Value) -> list[Value]:
     return found
 
 
-def from_first(value: Value) -> Value:
+def broadcast_object(value: Value) -> Value:
     """The first process's value, on all of them."""
-    return objects(value)[0]
+    return all_gather_object(value)[0]
 
 
 class Everyone:
@@ -112,7 +112,7 @@ class Everyone:
         return size()
 
     def gather(self, mine: Value) -> list[Value]:
-        return objects(mine)
+        return all_gather_object(mine)
 
 
 EVERYONE = Everyone()
@@ -120,10 +120,10 @@ EVERYONE = Everyone()
 
 def any_of(mark: bool) -> bool:
     """Whether any of the processes has this mark."""
-    return mark if size() == 1 else largest(paddle.to_tensor([int(mark)])).item() > 0
+    return mark if size() == 1 else all_max(paddle.to_tensor([int(mark)])).item() > 0
 
 
-def share(total: int) -> tuple[int, int]:
+def shard(total: int) -> tuple[int, int]:
     """(start, stop) of this process's part of `total` things: contiguous, in the order of the ranks, even to one."""
     return total * rank() // size(), total * (rank() + 1) // size()
 
@@ -131,12 +131,12 @@ def share(total: int) -> tuple[int, int]:
 # ---- without a gradient
 
 
-def total(x: Tensor) -> Tensor:
+def all_sum(x: Tensor) -> Tensor:
     """The sum of x over the processes, outside the graph."""
     return _reduced(x, collective.ReduceOp.SUM)
 
 
-def largest(x: Tensor) -> Tensor:
+def all_max(x: Tensor) -> Tensor:
     """The largest of x over the processes, entry by entry, outside the graph."""
     return _reduced(x, collective.ReduceOp.MAX)
 
@@ -150,7 +150,7 @@ def _reduced(x: Tensor, how: Any) -> Tensor:
     return x
 
 
-def joined(x: Tensor) -> Tensor:
+def all_gather(x: Tensor) -> Tensor:
     """x (b, ...) of every process, of one shape -> (N b, ...), outside the graph."""
     if size() == 1:
         return x.detach()
@@ -162,56 +162,56 @@ def joined(x: Tensor) -> Tensor:
 # ---- with a gradient
 
 
-class _Gathered(PyLayer):
+class _AllGather(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = x.shape[0]
-        return joined(x)
+        return all_gather(x)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope[rank() * ctx.rows : (rank() + 1) * ctx.rows]
 
 
-class _Summed(PyLayer):
+class _AllSum(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return total(x)
+        return all_sum(x)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope
 
 
-class _Spread(PyLayer):
+class _WithSummedGradient(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return total(slope)
+        return all_sum(slope)
 
 
-def gathered(x: Tensor) -> Tensor:
+def gather_with_gradient(x: Tensor) -> Tensor:
     """x (b, ...) of every process, of one shape -> (N b, ...); each gets the gradient of its own part back."""
-    return x if size() == 1 else _Gathered.apply(x)
+    return x if size() == 1 else _AllGather.apply(x)
 
 
-def summed(x: Tensor) -> Tensor:
+def sum_with_gradient(x: Tensor) -> Tensor:
     """The sum of x over the processes, for a value that all of them go on with alike: the gradient comes back as is."""
-    return x if size() == 1 else _Summed.apply(x)
+    return x if size() == 1 else _AllSum.apply(x)
 
 
-def spread(x: Tensor) -> Tensor:
+def with_summed_gradient(x: Tensor) -> Tensor:
     """x, alike on all processes, for work that is divided among them: the gradients of the parts are added up."""
-    return x if size() == 1 else _Spread.apply(x)
+    return x if size() == 1 else _WithSummedGradient.apply(x)
 
 
 # ---- weights and gradients
 
 
-def add_up_gradients(parameters: Iterable[Tensor]) -> None:
+def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
     """Put the sum over the processes in the place of each gradient; one that is missing counts as 0."""
     if size() == 1:
         return
@@ -238,7 +238,7 @@ def _add_up(parameters: list[Tensor]) -> None:
             parameter.grad.set_value(summed)
 
 
-def same_start(layer: nn.Layer) -> None:
+def broadcast_weights(layer: nn.Layer) -> None:
     """The first process's weights and buffers on all processes."""
     meet()
     for value in layer.state_dict().values() if size() > 1 else ():

@@ -36,7 +36,7 @@ def embed(
     With flip_test the embedding is that of the picture plus that of its mirror image.
     """
     kept, rows = [np.empty(0, np.int64)], []
-    start, stop = (0, len(paths)) if alone else dist.share(len(paths))
+    start, stop = (0, len(paths)) if alone else dist.shard(len(paths))
     batches = test_batches(paths[start:stop], reader.spec, reader.batch_size, reader.workers, bad)
     hidden = True if reader.quiet or not dist.is_first() else None
     with tqdm(total=stop - start, unit="picture", desc="Embedding", disable=hidden, leave=False) as bar:
@@ -48,7 +48,7 @@ def embed(
             rows.append(embeddings)
             bar.update(len(indices))
     mine = np.concatenate(kept), np.concatenate(rows) if rows else None, bad.reasons()
-    parts = [mine] if alone else dist.objects(mine)
+    parts = [mine] if alone else dist.all_gather_object(mine)
     for _, _, reasons in parts:
         bad.take(reasons)
     found = [part for _, part, _ in parts if part is not None]

@@ -215,7 +215,7 @@ class OccludedForward:
 
     def _each(self, embeddings: Tensor, labels: Tensor) -> NDArray[np.float32]:
         """The loss of each picture of all processes."""
-        found: NDArray[np.float32] = self.loss.each(dist.joined(embeddings), dist.joined(labels)).numpy()
+        found: NDArray[np.float32] = self.loss.each(dist.all_gather(embeddings), dist.all_gather(labels)).numpy()
         return found
 
     def _check_map(self) -> None:

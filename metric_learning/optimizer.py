@@ -45,7 +45,7 @@ class Optimizer:
         self.sampled = [layer for layer in loss.sublayers(include_self=True) if isinstance(layer, PartialCenters)]
         self.clip_norm, self.scaling = clip_norm, scaling
         self.scale, self.good_steps = (FIRST_SCALE if scaling else 1.0), 0
-        self._divided = {id(p) for layer in _centers(loss) for p in layer.parameters() if not p.stop_gradient}
+        self._sharded = {id(p) for layer in _centers(loss) for p in layer.parameters() if not p.stop_gradient}
         decay = paddle.regularizer.L2Decay(weight_decay) if weight_decay else None
         shared: dict[str, Any] = {"parameters": [*self.whole, *self.own], "weight_decay": decay}
         self.rule: Rule
@@ -64,7 +64,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Update by the gradients that are there; they are gone afterwards."""
-        dist.add_up_gradients(self.whole)
+        dist.all_reduce_gradients(self.whole)
         factor = self._factor() if self.clip_norm or self.scaling else 1.0
         if math.isfinite(factor):
             for slope in self._slopes() if factor != 1.0 else []:
@@ -87,7 +87,7 @@ class Optimizer:
         whole = _squares([p.grad for p in self.whole if p.grad is not None])
         own = [p.grad for p in self.own if p.grad is not None]
         here = _squares([*own, *(slope for layer in self.sampled for slope in layer.gradients())])
-        norm = math.sqrt((whole + dist.total(here)).item()) / self.scale
+        norm = math.sqrt((whole + dist.all_sum(here)).item()) / self.scale
         if not math.isfinite(norm):
             return math.nan if self.scaling else 1.0
         return (self.clip_norm / max(norm, self.clip_norm) if self.clip_norm else 1.0) / self.scale
@@ -112,10 +112,10 @@ class Optimizer:
                     arrays[f"{place}.{key.removeprefix(prefix)}"] = np.asarray(value.numpy())
         return arrays
 
-    def is_divided(self, name: str, array: np.ndarray) -> bool:
+    def is_sharded(self, name: str, array: np.ndarray) -> bool:
         """Whether an array of `arrays` has a row for each class that this process holds."""
         parameter = self._parameter(name)
-        return id(parameter) in self._divided and array.shape == tuple(parameter.shape)
+        return id(parameter) in self._sharded and array.shape == tuple(parameter.shape)
 
     def _parameter(self, name: str) -> Tensor:
         place = name.partition(".")[0]

@@ -4,16 +4,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from metric_learning import dist
 from metric_learning.data.loader import Batch
 from metric_learning.losses.pool import PoolLoss
+from metric_learning.step import Extra, Forward, embedded, seed_loss
 
-Forward = Callable[[Batch], Tensor]
-Extra = Callable[[Tensor, Batch], Tensor]
 STATISTICS = ("_mean", "_variance")
 
 
@@ -56,25 +54,21 @@ class PoolStep:
         with paddle.no_grad():
             features = self._embed(self.gallery_forward, others, 1)
         embeddings = self._embed(self.forward, probes, 0)
-        paddle.seed((self.seed * 1_000_003 + probes.step) % 2**31)  # alike on all processes
+        seed_loss(self.seed, probes.step)
         value: Tensor = self.loss(
-            dist.gathered(embeddings), _labels(probes), dist.joined(features), _labels(others), keep
+            dist.gather_with_gradient(embeddings), _labels(probes), dist.all_gather(features), _labels(others), keep
         )
         if self.beside is not None:
-            value = value + dist.summed(self.beside(embeddings, probes) / (2 * dist.size()))
+            value = value + dist.sum_with_gradient(self.beside(embeddings, probes) / (2 * dist.size()))
         (value * self.scale()).backward()
         return float(value.item())
 
     def _embed(self, forward: Forward, batch: Batch, which: int) -> Tensor:
-        """The embeddings (b, D) float32; what is random in a network depends on seed, step, half and network."""
-        key = (self.seed, batch.step, 2 * dist.rank() + which)
-        paddle.seed(int(np.random.SeedSequence(key).generate_state(1)[0]) % 2**31)
-        with paddle.amp.auto_cast(**self.autocast):
-            return forward(batch).astype("float32")
+        return embedded(forward, batch, self.seed, 2 * dist.rank() + which, self.autocast)
 
 
 def _labels(batch: Batch) -> Tensor:
-    return dist.joined(paddle.to_tensor(batch.labels))
+    return dist.all_gather(paddle.to_tensor(batch.labels))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:

@@ -62,16 +62,28 @@ class Step:
         return float(value.item())
 
     def _embed(self, batch: Batch, place: int) -> Tensor:
-        """The embeddings of a piece (b, D) float32; what is random in the network depends on seed, step and place."""
-        key = (self.seed, batch.step, dist.rank() * self.pieces + place)
-        paddle.seed(int(np.random.SeedSequence(key).generate_state(1)[0]) % 2**31)
-        with paddle.amp.auto_cast(**self.autocast):
-            return self.forward(batch).astype("float32")
+        return embedded(self.forward, batch, self.seed, dist.rank() * self.pieces + place, self.autocast)
 
     def _loss(self, embeddings: Tensor, batch: Batch) -> Tensor:
-        paddle.seed((self.seed * 1_000_003 + batch.step) % 2**31)  # alike on all processes
-        value: Tensor = self.loss(dist.gathered(embeddings), dist.joined(paddle.to_tensor(batch.labels)))
-        return value if self.beside is None else value + dist.summed(self.beside(embeddings, batch) / dist.size())
+        seed_loss(self.seed, batch.step)
+        value: Tensor = self.loss(
+            dist.gather_with_gradient(embeddings), dist.all_gather(paddle.to_tensor(batch.labels))
+        )
+        if self.beside is not None:
+            value = value + dist.sum_with_gradient(self.beside(embeddings, batch) / dist.size())
+        return value
+
+
+def embedded(forward: Forward, batch: Batch, seed: int, place: int, autocast: dict[str, Any]) -> Tensor:
+    """The embeddings (b, D) float32; what is random in the network depends on seed, step and place alone."""
+    paddle.seed(int(np.random.SeedSequence((seed, batch.step, place)).generate_state(1)[0]) % 2**31)
+    with paddle.amp.auto_cast(**autocast):
+        return forward(batch).astype("float32")
+
+
+def seed_loss(seed: int, step: int) -> None:
+    """What is random in the loss of a step depends on these two, and is alike on all processes."""
+    paddle.seed((seed * 1_000_003 + step) % 2**31)
 
 
 def pieces_of(batch: Batch, count: int) -> Iterator[Batch]:

@@ -31,7 +31,7 @@ from metric_learning.batch_norm import mean_statistics, share_statistics
 from metric_learning.checkpoint import Run, State
 from metric_learning.data.loader import Batch
 from metric_learning.losses import PAIR_LOSSES, pair_loss, pool_loss
-from metric_learning.losses.centers import divided_names
+from metric_learning.losses.centers import sharded_names
 from metric_learning.losses.memory import MemoryLoss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
@@ -57,12 +57,12 @@ def key(name: str, settings: dict) -> str:
 
 def part(values: np.ndarray) -> np.ndarray:
     """This process's rows of a batch."""
-    return values[slice(*dist.share(len(values)))]
+    return values[slice(*dist.shard(len(values)))]
 
 
 def whole(values) -> np.ndarray:
     """Rows of all processes, put together."""
-    return np.concatenate(dist.objects(np.asarray(values)))
+    return np.concatenate(dist.all_gather_object(np.asarray(values)))
 
 
 class Smooth(nn.Layer):
@@ -90,7 +90,7 @@ def batch(step: int, labels=LABELS) -> Batch:
     rng = np.random.default_rng(step)
     images = (rng.normal(size=(B, 3, 10, 10)) + rng.normal(size=(B, 1, 1, 1))).astype(np.float32)
     names = [str(row) for row in range(B)]
-    return Batch(step, images, np.array(labels), np.arange(B), names, [None] * B).part(slice(*dist.share(B)))
+    return Batch(step, images, np.array(labels), np.arange(B), names, [None] * B).part(slice(*dist.shard(B)))
 
 
 def loss_of(name: str, settings: dict):
@@ -111,13 +111,19 @@ def one_batch(name: str, settings: dict) -> dict[str, np.ndarray]:
     loss = loss_of(name, settings)
     rows = np.random.default_rng(1).normal(size=(B, D)).astype(np.float32)
     x = paddle.to_tensor(part(rows), stop_gradient=False)
-    y = dist.joined(paddle.to_tensor(part(np.array(labels_of(name, settings)))))
+    y = dist.all_gather(paddle.to_tensor(part(np.array(labels_of(name, settings)))))
     paddle.seed(9)
-    value = loss(dist.gathered(x), y)
+    value = loss(dist.gather_with_gradient(x), y)
     value.backward()
     found = {"value": np.array(value.item()), "gradient": whole(x.grad.numpy())}
     found |= {f"figure {figure}": np.array(number) for figure, number in loss.figures.items()}
     return found | {f"slope {n}": whole(p.grad.numpy()) for n, p in loss.named_parameters() if not p.stop_gradient}
+
+
+def whole_state(loss: nn.Layer) -> dict[str, np.ndarray]:
+    """Weights and buffers of a loss, what is sharded put together."""
+    sharded = sharded_names(loss)
+    return {n: whole(v.numpy()) if n in sharded else v.numpy() for n, v in loss.state_dict().items()}
 
 
 def trained(name: str, settings: dict, kind: str = "momentum", pieces: int = 1, clip: float = 0.3, steps: int = 10):
@@ -130,8 +136,7 @@ def trained(name: str, settings: dict, kind: str = "momentum", pieces: int = 1, 
         learn(batch(number, labels_of(name, settings)))
         optimizer.step()
     found = {f"net {n}": value.numpy() for n, value in net.state_dict().items()}
-    divided = divided_names(loss)
-    return found | {n: whole(v.numpy()) if n in divided else v.numpy() for n, v in loss.state_dict().items()}
+    return found | whole_state(loss)
 
 
 def state(name: str, settings: dict) -> State:
@@ -187,13 +192,13 @@ def talk() -> dict[str, np.ndarray]:
     net = network(shared=False)
     net.norm._mean.set_value(paddle.full([6], float(dist.rank() * 2 - dist.size() + 1)))
     mean_statistics(net)
-    shares = dist.objects(dist.share(11))
+    shares = dist.all_gather_object(dist.shard(11))
     return {
         "any": np.array([dist.any_of(dist.rank() == 0), dist.any_of(False)]),
-        "first": np.array([dist.from_first(dist.rank()), int(dist.is_first()) if dist.is_first() else 1]),
+        "first": np.array([dist.broadcast_object(dist.rank()), int(dist.is_first()) if dist.is_first() else 1]),
         "shares": np.concatenate([np.arange(*share) for share in shares]),
         "mean": net.norm._mean.numpy(),
-        "largest": dist.largest(paddle.to_tensor([float(-dist.rank()), 3.0])).numpy(),
+        "largest": dist.all_max(paddle.to_tensor([float(-dist.rank()), 3.0])).numpy(),
     }
 
 
@@ -271,12 +276,11 @@ def pool_one(name: str, settings: dict) -> dict[str, np.ndarray]:
         names = rng.permutation(20)[:4][rng.integers(4, size=8)]
         paddle.seed(9)
         labels = paddle.to_tensor(np.where(np.arange(8) % 2, names, rng.integers(20, size=8)))
-        value = loss(dist.gathered(x), labels, features, paddle.to_tensor(names), keep)
+        value = loss(dist.gather_with_gradient(x), labels, features, paddle.to_tensor(names), keep)
         value.backward()
         found |= {f"value {number}": np.array(value.item()), f"gradient {number}": whole(x.grad.numpy())}
         found |= {f"figure {number} {figure}": np.array(value) for figure, value in loss.figures.items()}
-    divided = divided_names(loss)
-    return found | {n: whole(v.numpy()) if n in divided else v.numpy() for n, v in loss.state_dict().items()}
+    return found | whole_state(loss)
 
 
 def pool_state(name: str, settings: dict) -> State:

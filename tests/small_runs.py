@@ -23,6 +23,9 @@ from metric_learning.schedule import schedule
 from metric_learning.step import Step
 from metric_learning.train import Plan, fit
 
+# Options of the scripts for runs of a few seconds.
+SMALL = {"model": "ResNet18", "embedding_size": 8, "image_shape": "3,32,32", "train_batch_size": 8}
+
 
 def write_pictures(folder: Path, classes: int = 4, each: int = 4, side: int = 24) -> PictureSet:
     """Noise round a colour of the class's own, one folder a class."""

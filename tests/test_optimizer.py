@@ -88,7 +88,7 @@ def test_rows_that_take_no_part_are_not_touched_nor_is_what_is_remembered_of_the
         rows = loss.centers._taken[0].numpy()
         taken |= set(rows.tolist())
         optimizer.step()
-        for n in loss.centers.divided():
+        for n in loss.centers.sharded():
             now, was = loss.state_dict()[f"centers.{n}"].numpy(), before[f"centers.{n}"]
             changed = np.flatnonzero((now != was).any(axis=1))
             np.testing.assert_array_equal(changed, rows, err_msg=n)
@@ -96,7 +96,7 @@ def test_rows_that_take_no_part_are_not_touched_nor_is_what_is_remembered_of_the
     assert {4, 1, 0} <= set(seen[0]) and 50 <= len(seen[0]) <= 53
     assert not np.array_equal(*seen)
     untouched = sorted(set(range(500)) - taken)
-    for n in loss.centers.divided()[1:]:
+    for n in loss.centers.sharded()[1:]:
         assert not getattr(loss.centers, n).numpy()[untouched].any()
 
 

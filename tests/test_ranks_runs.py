@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import equal_arrays, write_pictures
+from small_runs import SMALL, equal_arrays, write_pictures
 
 import metric_learning
 from metric_learning.files import read_json, read_metadata, read_tensors
@@ -17,10 +17,7 @@ from metric_learning.files import read_json, read_metadata, read_tensors
 ROOT = Path(metric_learning.__file__).parents[1]
 STEPS = 8
 OPTIONS = {
-    "model": "ResNet18",
-    "embedding_size": 8,
-    "image_shape": "3,32,32",
-    "train_batch_size": 8,
+    **SMALL,
     "total_iter_num": STEPS,
     "display_iter_step": 2,
     "save_iter_step": 2,
@@ -103,7 +100,7 @@ def whole_arrays(run_folder: Path) -> dict[str, np.ndarray]:
     others = [f"part-{STEPS:08d}-{rank}-of-{saved['processes']}.safetensors" for rank in range(1, saved["processes"])]
     parts = [read_tensors(path.with_name(name))[0] for name in others]
     assert sorted(path.parent.glob(f"part-{STEPS:08d}-*")) == sorted(path.with_name(name) for name in others)
-    return arrays | {name: np.concatenate([arrays[name], *(part[name] for part in parts)]) for name in saved["divided"]}
+    return arrays | {name: np.concatenate([arrays[name], *(part[name] for part in parts)]) for name in saved["sharded"]}
 
 
 def alike(one: Path, other: Path) -> None:
@@ -198,7 +195,7 @@ from metric_learning import dist
 dist.start()
 time.sleep(40 * dist.rank())
 dist.barrier()
-print(dist.objects(dist.rank()), flush=True)
+print(dist.all_gather_object(dist.rank()), flush=True)
 """
     (tmp_path / "late.py").write_text(program)
     launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node=2", "--log_dir=ranks", "late.py"]

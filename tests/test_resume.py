@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import equal_arrays, write_pictures
+from small_runs import SMALL, equal_arrays, write_pictures
 
 import metric_learning
 from metric_learning.files import read_tensors
@@ -21,10 +21,7 @@ from metric_learning.files import read_tensors
 ROOT = Path(metric_learning.__file__).parents[1]
 STEPS = 24
 OPTIONS = {
-    "model": "ResNet18",
-    "embedding_size": 8,
-    "image_shape": "3,32,32",
-    "train_batch_size": 8,
+    **SMALL,
     "total_iter_num": STEPS,
     "display_iter_step": 4,
     "save_iter_step": 4,

@@ -35,7 +35,7 @@ class Columns(NamedTuple):
     def own(self, entries: Tensor) -> Tensor:
         """entries (B, C') of all processes -> that of each sample's class (B,), whoever has it."""
         found = paddle.take_along_axis(entries, self.target.unsqueeze(1), 1).squeeze(1)
-        return found if self.here is None else dist.summed(found * self.here)
+        return found if self.here is None else dist.sum_with_gradient(found * self.here)
 
     def with_own(self, entries: Tensor, value: Tensor) -> Tensor:
         """entries (B, C') with that of each sample's class replaced by value (B,); no one-hot matrix is built."""
@@ -48,7 +48,7 @@ class Columns(NamedTuple):
 
     def nearest(self, cosine: Tensor) -> Tensor:
         """cosine (B, C') -> the largest of all processes (B,)."""
-        return dist.largest((paddle.full_like(cosine, OUT) if self.idle else cosine).max(axis=1))
+        return dist.all_max((paddle.full_like(cosine, OUT) if self.idle else cosine).max(axis=1))
 
 
 class Centers(nn.Layer):
@@ -61,12 +61,12 @@ class Centers(nn.Layer):
         if num_classes < dist.size():
             raise UserError(f"{num_classes} classes can't be divided among {dist.size()} processes. Start fewer.")
         self.num_classes = num_classes
-        self.first, self.last = dist.share(num_classes)  # this process's rows: first .. last - 1
+        self.first, self.last = dist.shard(num_classes)  # this process's rows: first .. last - 1
 
     def forward(self, labels: Tensor) -> Columns:
         raise NotImplementedError
 
-    def divided(self) -> list[str]:
+    def sharded(self) -> list[str]:
         """Names of the parameters and buffers of which this process holds rows first .. last - 1 only."""
         return []
 
@@ -78,10 +78,10 @@ class Centers(nn.Layer):
         return (labels - self.first) * inside.astype("int64"), inside.astype("float32")
 
 
-def divided_names(loss: nn.Layer) -> list[str]:
+def sharded_names(loss: nn.Layer) -> list[str]:
     """The names, as in the loss's state_dict, of what each process holds its own rows of."""
     found = [(prefix, layer) for prefix, layer in loss.named_sublayers(include_self=True) if isinstance(layer, Centers)]
-    return [f"{prefix}.{name}" if prefix else name for prefix, layer in found for name in layer.divided()]
+    return [f"{prefix}.{name}" if prefix else name for prefix, layer in found for name in layer.sharded()]
 
 
 class AllCenters(Centers):
@@ -100,7 +100,7 @@ class AllCenters(Centers):
     def forward(self, labels: Tensor) -> Columns:
         return Columns(self.weight, self.bias, *self._place(labels))
 
-    def divided(self) -> list[str]:
+    def sharded(self) -> list[str]:
         return ["weight"] if self.bias is None else ["weight", "bias"]
 
     def point_at(self, directions: NDArray[np.floating]) -> None:

@@ -8,7 +8,7 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.losses.base import Loss, check_labels, labels_on_host
 from metric_learning.losses.centers import Centers, Columns
 from metric_learning.losses.margins import Logits, Margin
-from metric_learning.ops import cosines, l2_normalize, norms_of
+from metric_learning.ops import cosines, l2_normalize, norms_of, softmax_entropy
 
 # Below this 1 - p is flat for the focal factor: a power below 1 has an infinite slope at 0.
 SMALLEST_MISS = 1e-12
@@ -27,8 +27,8 @@ class ElementLoss(Loss):
     read is that of the embedding itself.
     From the cosine on everything is float32, whatever the AMP level. A label outside 0..C-1 is a UserError.
 
-    On several processes each holds a share of the classes; all of them are given the same whole batch (dist.gathered)
-    and find the same loss.
+    On several processes each holds a shard of the classes; all of them are given the same whole batch
+    (dist.gather_with_gradient) and find the same loss.
 
     figures: accuracy (share whose nearest class, before the margin, is the true one), target_probability (mean, after
     the margin), target_cosine (mean; only where the margin wants cosines), embedding_norm (mean).
@@ -53,7 +53,7 @@ class ElementLoss(Loss):
         with paddle.amp.auto_cast(enable=False):
             x = embeddings.astype("float32")
             columns = self.centers(labels.astype("int64"))
-            shared = dist.spread(x)  # this process's classes teach it a part of what it learns
+            shared = dist.with_summed_gradient(x)  # this process's classes teach it a part of what it learns
             norms = norms_of(shared)
             cosine = self._cosine(self._dropped(shared), columns)
             own = columns.own(cosine)
@@ -89,17 +89,17 @@ class ElementLoss(Loss):
 def cross_entropy(logits: Logits, columns: Columns) -> Tensor:
     """Logits of this process's classes -> the cross-entropy (B,) over the classes of all processes, alike on each.
 
-    Only a number a sample travels: the largest logit, the sum of exponentials, the true class's logit. Paddle's own
-    cross_entropy and log_softmax cannot exceed 64 on the CPU: they cut the logits there, in silence.
+    Only three numbers a sample travel: the largest logit, the sum of exponentials, the true class's logit.
     """
     entries = columns.with_own(logits.others, logits.true)
-    # With the largest logit taken off first, a sample that is certain loses no digits.
-    top = dist.largest(entries.max(axis=1))
-    part = paddle.logsumexp(entries - top.unsqueeze(1), axis=1)
     if columns.here is None:
-        return part - (logits.true - top)
+        return softmax_entropy(entries, logits.true)
+    top = dist.all_max(entries.max(axis=1))
+    part = paddle.logsumexp(entries - top.unsqueeze(1), axis=1)
     # The true class counts once, on the process that has it, or its gradient would be there several times.
-    return paddle.log(dist.summed(paddle.exp(part))) - (dist.summed(logits.true * columns.here) - top)
+    return paddle.log(dist.sum_with_gradient(paddle.exp(part))) - (
+        dist.sum_with_gradient(logits.true * columns.here) - top
+    )
 
 
 def _checked(extra: Tensor | None, count: int) -> Tensor | None:

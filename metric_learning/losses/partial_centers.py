@@ -66,7 +66,7 @@ class PartialCenters(Centers):
         rows = np.concatenate(found)
         return (rows[(rows >= self.first) & (rows < self.last)] - self.first).astype(np.int64)
 
-    def divided(self) -> list[str]:
+    def sharded(self) -> list[str]:
         return self._tables + self._slots
 
     # ---- what the optimizer asks for

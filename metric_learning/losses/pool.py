@@ -48,7 +48,7 @@ class PoolCenters(Centers):
         self._tables: list[Tensor] = []
         self._shown = 0
 
-    def divided(self) -> list[str]:
+    def sharded(self) -> list[str]:
         return [f"row{row}" for row in range(ROWS)]
 
     def forward(self, labels: Tensor) -> Columns:
@@ -175,7 +175,7 @@ class PoolLoss(Loss):
         return value
 
     def _outside(self, x: Tensor, table: Tensor, row: int) -> Tensor:
-        cosine = paddle.matmul(l2_normalize(dist.spread(x)), table, transpose_y=True)
+        cosine = paddle.matmul(l2_normalize(dist.with_summed_gradient(x)), table, transpose_y=True)
         value = hardest_mean(cosine, self.hardest)
         if row == 0:
             self._measured |= {"outside_cosine": value.detach()}
@@ -195,8 +195,8 @@ def hardest_mean(cosine: Tensor, count: int) -> Tensor:
         return top.mean()
     # Padded by zeros, which add nothing: processes may hold fewer slots than are wanted, and not equally many.
     padded = paddle.nn.functional.pad(top, [0, 0, 0, count - here])
-    every = dist.joined(padded.unsqueeze(0)).transpose([1, 0, 2]).flatten(1).numpy()
+    every = dist.all_gather(padded.unsqueeze(0)).transpose([1, 0, 2]).flatten(1).numpy()
     chosen = np.zeros(every.shape, np.float32)
     np.put_along_axis(chosen, np.argsort(-every, axis=1, kind="stable")[:, :count], 1.0, axis=1)
     mine = chosen[:, dist.rank() * count : (dist.rank() + 1) * count]
-    return dist.summed((padded * paddle.to_tensor(mine)).sum()) / float(every.shape[0] * count)
+    return dist.sum_with_gradient((padded * paddle.to_tensor(mine)).sum()) / float(every.shape[0] * count)

@@ -122,7 +122,7 @@ def _new_run(config: TrainOptions) -> Run:
     """The folder of a new run, the same for all processes."""
     loss = getattr(config, "loss_name", "")
     made = new_run(config.model_save_dir, config.command, loss, config.to_dict()) if dist.is_first() else None
-    run = dist.from_first(made)
+    run = dist.broadcast_object(made)
     assert run is not None
     return run
 
@@ -165,7 +165,7 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
         say(initial_weights(config, embedder))
         if isinstance(config, ElemOptions) and config.init_centers == "means":
             say(centers_at_means(config, embedder, made.loss, splits.train, bad))
-    dist.same_start(embedder)
+    dist.broadcast_weights(embedder)
     if checkpoint is None:
         for network in further.values():
             same_as(network, embedder)

@@ -9,7 +9,7 @@ from naive_pool import NaivePool
 
 from metric_learning.checks import UserError
 from metric_learning.losses import ELEMENT_LOSSES, pool_loss
-from metric_learning.losses.centers import divided_names
+from metric_learning.losses.centers import sharded_names
 from metric_learning.losses.ledger import EMPTY, Ledger
 
 C, D = 12, 5
@@ -326,6 +326,6 @@ def test_dropout_is_of_training_only():
 
 def test_the_rows_are_divided_and_saved_once_and_the_ledger_is_whole():
     loss = made()
-    assert divided_names(loss) == ["element.centers.row0", "element.centers.row1"]
+    assert sharded_names(loss) == ["element.centers.row0", "element.centers.row1"]
     assert set(loss.state_dict()) == {f"element.centers.{n}" for n in ("row0", "row1", "identity", "used", "turn")}
     assert not [p for p in loss.parameters() if not p.stop_gradient]
