@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch_resnet import Twin
 
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, parse, shape_of, steps_of
+from metric_learning.data.augmentation import Augmentation
 from metric_learning.data.loader import BadPictures, test_batches, train_batches
 from metric_learning.data.samplers import ClassSampler, Sampler, ShuffleSampler, TripletSampler
 from metric_learning.data.sources import PictureSet
@@ -181,7 +182,14 @@ def fit(
     batches = train_batches(
         splits.train,
         sampler_of(config, splits.train),
-        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter, config.max_crop_aspect),
+        TrainTransform(
+            picture,
+            config.min_crop_area,
+            config.flip,
+            config.color_jitter,
+            config.max_crop_aspect,
+            Augmentation(**config.augmentation()),
+        ),
         picture,
         seed=config.seed,
         start_step=0,

@@ -25,3 +25,5 @@ SPLITS = ("test", "val", "train", "all")
 OCCLUSIONS = ("none", "random", "adversarial")
 OCCLUSION_SHAPES = ("left", "right", "top", "bottom", "random_half")
 OCCLUSION_BLOCKS = ("eyes", "nose", "mouth")
+COLOURS = ("brightness", "contrast", "saturation")  # what color_jitter is, each by itself
+AUGMENTATIONS = (*COLOURS, "gray_rate", "rotation", "vertical_flip", "noise", "salt_pepper", "blur", "cutout")

@@ -1,12 +1,15 @@
 """What train_elem and train_pair share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.config.base import COUNT, SEED, Options, option
 from metric_learning.config.names import (
     AMP,
+    AUGMENTATIONS,
     BALANCES,
+    COLOURS,
     FROZEN,
     MODELS,
     OCCLUSION_BLOCKS,
@@ -38,6 +41,16 @@ class TrainOptions(Options):
     )
     flip: bool = option(True, "mirror half of the training pictures")
     color_jitter: float = option(0.0, "brightness, contrast and saturation vary by up to this share")
+    brightness: float | None = option(None, "brightness varies by up to this share [as --color_jitter says]")
+    contrast: float | None = option(None, "contrast varies by up to this share [as --color_jitter says]")
+    saturation: float | None = option(None, "saturation varies by up to this share [as --color_jitter says]")
+    gray_rate: float = option(0.0, "share of the training pictures that lose their colour")
+    rotation: float = option(0.0, "training pictures are turned by up to so many degrees either way")
+    vertical_flip: bool = option(False, "turn half of the training pictures upside down")
+    noise: float = option(0.0, "Gaussian noise: its standard deviation is up to this, where white is 1")
+    salt_pepper: float = option(0.0, "up to this share of the pixels becomes black or white")
+    blur: float = option(0.0, "Gaussian blur: its standard deviation is up to this, in pixels that the network sees")
+    cutout: float = option(0.0, "side of a square that is covered, as a share of the picture's shorter side; 0: none")
     train_batch_size: int = option(256, "pictures a step")
     test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
     accumulate: int = option(
@@ -118,9 +131,22 @@ class TrainOptions(Options):
         check_range("--test_crop", self.test_crop, 0.1, 1)
         check_range("--min_crop_area", self.min_crop_area, 0.01, 1)
         check_range("--max_crop_aspect", self.max_crop_aspect, 1, 10)
-        check_range("--color_jitter", self.color_jitter, 0, 0.99)
+        self._check_augmentation()
         self._check_occlusion()
         self._check_teaching()
+
+    def _check_augmentation(self) -> None:
+        check_range("--color_jitter", self.color_jitter, 0, 0.99)
+        for name in COLOURS:
+            check_range(f"--{name}", getattr(self, name) or 0, 0, 0.99)
+        for name in ("gray_rate", "noise", "salt_pepper", "cutout"):
+            check_range(f"--{name}", getattr(self, name), 0, 1)
+        check_range("--rotation", self.rotation, 0, 180)
+        check_range("--blur", self.blur, 0, 100)
+
+    def augmentation(self) -> dict[str, Any]:
+        """What Augmentation is told."""
+        return {name: getattr(self, name) for name in AUGMENTATIONS}
 
     def shapes(self) -> tuple[str, ...]:
         """What --occlusion_shapes names."""

@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from metric_learning import dist
 from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import TrainOptions, resumed
+from metric_learning.config.names import AUGMENTATIONS, COLOURS
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
 from metric_learning.embedder import Embedder
@@ -23,7 +24,7 @@ from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 
 AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
-AUGMENTATION = ("min_crop_area", "max_crop_aspect", "flip", "color_jitter")
+AUGMENTATION = ("min_crop_area", "max_crop_aspect", "flip", "color_jitter", *AUGMENTATIONS)
 
 
 def resume(config: AnyTrain) -> tuple[Run | None, Path | None, AnyTrain]:
@@ -59,10 +60,15 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
         say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
     config = _like_the_weights(config, say)
     if before is not None and setup.same_data(config, before):
-        saved = before.config()
-        config = config.with_defaults(**{name: saved[name] for name in AUGMENTATION if name in saved})
+        config = config.with_defaults(**_augmentation_of(before.config(), config.typed))
     config.validate()
     return config
+
+
+def _augmentation_of(saved: dict[str, Any], typed: frozenset[str]) -> dict[str, Any]:
+    """The augmentation of a saved config. A typed --color_jitter is not overruled by the single ones of that."""
+    overruled = COLOURS if "color_jitter" in typed else ()
+    return {name: saved[name] for name in AUGMENTATION if name in saved and name not in overruled}
 
 
 def _like_the_weights(config: AnyTrain, say: setup.Say) -> AnyTrain:

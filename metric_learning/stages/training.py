@@ -12,6 +12,7 @@ from metric_learning.average import Average
 from metric_learning.batch_norm import share_statistics
 from metric_learning.checkpoint import Run, State, new_run, newest_run
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
+from metric_learning.data.augmentation import Augmentation
 from metric_learning.data.loader import BadPictures, Batch, own_slots, train_batches
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
@@ -237,7 +238,14 @@ def _batches(stage: Stage) -> Iterator[Batch]:
     return train_batches(
         stage.splits.train,
         stage.parts.sampler,
-        TrainTransform(picture, config.min_crop_area, config.flip, config.color_jitter, config.max_crop_aspect),
+        TrainTransform(
+            picture,
+            config.min_crop_area,
+            config.flip,
+            config.color_jitter,
+            config.max_crop_aspect,
+            Augmentation(**config.augmentation()),
+        ),
         picture,
         seed=config.seed,
         start_step=stage.state.step,

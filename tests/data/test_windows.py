@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from metric_learning.checks import UserError
+from metric_learning.data.augmentation import Augmentation
 from metric_learning.data.face_warp import SIDE, TEMPLATE, warp_face
 from metric_learning.data.landmarks import aligned_points, listed_points, seen
 from metric_learning.data.loader import BadPictures, Batch, train_batches
@@ -81,6 +83,45 @@ def test_the_whole_picture_goes_from_edge_to_edge() -> None:
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"vertical_flip": True},
+        {"rotation": 20},
+        {"rotation": 180},
+        {"rotation": 45, "vertical_flip": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("least", [1, 0.3])
+@pytest.mark.parametrize(("h", "w"), [(120, 120), (90, 240), (240, 90), (30, 40)])
+def test_a_point_of_a_turned_picture_is_where_its_pixel_is(how: dict[str, float], least: float, h: int, w: int) -> None:
+    """Each pixel's red is its x and its green its y, so wherever a point is said to be, the colours must be its own."""
+    x = np.zeros((h, w, 3), np.uint8)
+    x[..., 0], x[..., 1] = np.arange(w), np.arange(h)[:, None]
+    transform = TrainTransform(PictureSpec((3, 64, 56), test_crop=0.9), least, augmentation=Augmentation(**how))
+    points = np.stack(np.meshgrid(np.arange(2, w - 2, 3), np.arange(2, h - 2, 3)), axis=-1).reshape(-1, 2).astype(float)
+    ways, found = set(), 0
+    for slot in range(30):
+        image, window = transform(x, keyed_rng(AUGMENT, 1, 2, slot))
+        placed = window.place(points) * (56, 64)
+        inside = (placed > 2).all(axis=1) & (placed < (54, 62)).all(axis=1)
+        across, down = (placed[inside] - 0.5).astype(np.float32).T[:, :, None]  # as OpenCV counts
+        colours = cv2.remap(image.astype(np.float32), across, down, cv2.INTER_LINEAR)[:, 0, :2]
+        assert np.abs(colours - points[inside]).max() < 1.3, (slot, window)
+        ways.add((window.mirrored, window.upended))
+        found += inside.sum()
+    assert found > 1000
+    assert len(ways) == (4 if "vertical_flip" in how else 2)
+
+
+def test_corners_of_a_turned_window() -> None:
+    window = Window(10, 20, 8, 8, (40, 40), angle=90.0)
+    corners = np.array([[10, 20], [18, 20], [18, 28], [14, 24]]) - 0.5  # against the clock: right becomes up
+    assert np.allclose(window.place(corners), [[0, 1], [0, 0], [1, 0], [0.5, 0.5]])
+    assert np.allclose(window._replace(upended=True).place(corners), [[0, 0], [0, 1], [1, 1], [0.5, 0.5]])
 
 
 # ---- aligned pictures
