@@ -41,7 +41,7 @@ SHOWN: Told = {
     "cutout": 0.4,
 }
 OFF: Told = {"min_crop_area": 1.0, "flip": False, "color_jitter": 0.0, "max_crop_aspect": 1.0}
-GAP, LINE = 4, 16  # pixels between pictures, and of a line of text
+GAP, LINE = 4, 18  # pixels between pictures, and of a line of text
 FONT, SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 
 
@@ -100,7 +100,7 @@ def _width(text: str, scale: float = SCALE) -> int:
 def _line(text: str, width: int) -> Picture:
     made = np.full((LINE, width, 3), 255, np.uint8)
     scale = min(SCALE, SCALE * (width - 2 * GAP) / max(_width(text), 1))
-    cv2.putText(made, text, (GAP, LINE - 4), FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
+    cv2.putText(made, text, (GAP, LINE - 6), FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
     return made
 
 

@@ -366,7 +366,7 @@ def test_without_options_there_is_a_row_for_each(photo: str, tmp_path: Path, cap
     rows = shown(output)
     line, high = augment.LINE, 32 + 2 * augment.GAP
     assert rows.shape == (len(augment.SHOWN) * (line + high), 4 * 32 + 7 * augment.GAP, 3)
-    assert "sheet.png: 156 x 728 pixels" in capsys.readouterr().out
+    assert "sheet.png: 156 x 754 pixels" in capsys.readouterr().out
     original = TestTransform(PictureSpec((3, 32, 32), test_crop=1.0))(soft(50, 40))
     for number in range(len(augment.SHOWN)):
         top = number * (line + high) + line + augment.GAP
