@@ -32,14 +32,14 @@ def verification_png(result: GroupedResult, pairs: str) -> bytes:
     if several:
         _draw_bars(panels[1], result)
     title = textwrap.fill(f"Verification over {pairs}", 140 if several else 70)  # a path may be longer than the plot
-    figure.suptitle(_verbatim(title), fontsize=12)
+    figure.suptitle(verbatim(title), fontsize=12)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _verbatim(name: str) -> str:
+def verbatim(name: str) -> str:
     """name as the plot shall show it: a dollar sign would start a formula there, and a leading underscore hide it."""
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
@@ -55,7 +55,7 @@ def _draw_roc(panel: Any, result: GroupedResult) -> None:
         beyond = found.roc_far > least
         far = np.concatenate([[least], found.roc_far[beyond], [1.0]])
         tar = np.concatenate([[start], found.roc_tar[beyond], [1.0]])
-        label = f"{_verbatim(name)} (EER {100 * (found.eer or 0.0):.1f} %)"
+        label = f"{verbatim(name)} (EER {100 * (found.eer or 0.0):.1f} %)"
         look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
         panel.plot(far, 100 * tar, drawstyle="steps-post", linewidth=1.8, label=label, **look)
         fewest, lowest = min(fewest, least), min(lowest, 100 * start)
@@ -76,7 +76,7 @@ def _draw_bars(panel: Any, result: GroupedResult) -> None:
     for i, (name, points) in enumerate(result.at_global.items()):
         heights = [math.nan if (frr := points[j].frr) is None else 100 * frr for j in measured]
         places = np.arange(len(measured)) + (i - (len(result.groups) - 1) / 2) * width
-        bars = panel.bar(places, heights, 0.92 * width, color=COLOURS[i % len(COLOURS)], label=_verbatim(name))
+        bars = panel.bar(places, heights, 0.92 * width, color=COLOURS[i % len(COLOURS)], label=verbatim(name))
         highest = max([highest, *(h for h in heights if h == h)])
         if len(result.groups) <= 5:
             panel.bar_label(bars, ["" if h != h else f"{h:.1f}" for h in heights], fontsize=7, padding=1)

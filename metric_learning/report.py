@@ -58,13 +58,13 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types: shares in 0..1, None for what is undefined or not measurable."""
         return {
-            "about": {name: _plain(value) for name, value in self.about.items()},
-            "retrieval": _plain(self.retrieval),
+            "about": {name: plain(value) for name, value in self.about.items()},
+            "retrieval": plain(self.retrieval),
             "pairs": self.pairs if self.verification is not None else None,
-            "verification": _plain(self.verification and asdict(self.verification)),
-            "folds": {name: _plain(asdict(found)) for name, found in self.folds.items()},
-            "best_threshold": {name: _plain(asdict(found)) for name, found in self.best.items()},
-            "stored_threshold": _plain(self.stored and {"fitted_on": self.stored_on, **asdict(self.stored)}),
+            "verification": plain(self.verification and asdict(self.verification)),
+            "folds": {name: plain(asdict(found)) for name, found in self.folds.items()},
+            "best_threshold": {name: plain(asdict(found)) for name, found in self.best.items()},
+            "stored_threshold": plain(self.stored and {"fitted_on": self.stored_on, **asdict(self.stored)}),
         }
 
     def write_json(self, path: str | Path) -> None:
@@ -80,14 +80,14 @@ class Report:
         return True
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """value in types that JSON has; what it can't say (NaN, infinity) becomes None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float) else str(value)
@@ -123,7 +123,7 @@ def retrieval_text(figures: RetrievalMetrics) -> str:
     said = f"Retrieval, %: {queries:,} queries, {valid:,} valid, {without:,} without a positive"
     names = [name for name in figures if name not in COUNTS]
     rows = [[_title(name), percent(figures[name]), _note(name)] for name in names]
-    return said + "\n" + _indent(table([[a, b.rjust(6), c] for a, b, c in rows], left=3))
+    return said + "\n" + indent(table([[a, b.rjust(6), c] for a, b, c in rows], left=3))
 
 
 def _title(name: str) -> str:
@@ -137,19 +137,19 @@ def _note(name: str) -> str:
 
 def verification_text(result: GroupedResult, pairs: str) -> str:
     """The pairs by group, then ability (own thresholds) and bias (one threshold for all), each with its summary."""
-    parts = [f"Verification over {pairs} (accepted: cosine >= threshold)", _indent(_pairs_table(result))]
+    parts = [f"Verification over {pairs} (accepted: cosine >= threshold)", indent(_pairs_table(result))]
     own = {name: found.points for name, found in result.groups.items()}
     parts += [
         "Ability: TAR in % (FRR is 100 - TAR), each group at its own threshold (in brackets)",
-        _indent(_own_table(own, result)),
+        indent(_own_table(own, result)),
     ]
     if len(result.groups) > 1:
         parts.append("Bias: TAR and FAR in %, all groups at one threshold, taken over all negatives together")
-        parts.append(_indent(_global_table(result)))
+        parts.append(indent(_global_table(result)))
     return "\n".join(parts)
 
 
-def _indent(text: str) -> str:
+def indent(text: str) -> str:
     return "\n".join(("  " + line).rstrip() for line in text.splitlines())
 
 
@@ -206,7 +206,7 @@ def folds_text(folds: Mapping[str, FoldAccuracy]) -> str:
     rows = [["group", "folds", "accuracy %", "std"]]
     for name, found in folds.items():
         rows.append([name, str(len(found.accuracies)), percent(found.mean), percent(found.std)])
-    return "Accuracy over folds, threshold chosen on the others\n" + _indent(table(rows))
+    return "Accuracy over folds, threshold chosen on the others\n" + indent(table(rows))
 
 
 def best_text(best: Mapping[str, BestAccuracy]) -> str:
@@ -214,7 +214,7 @@ def best_text(best: Mapping[str, BestAccuracy]) -> str:
     rows = [["group", "accuracy %", "threshold"]]
     rows += [[name, percent(found.accuracy), number(found.threshold)] for name, found in best.items()]
     said = "Accuracy at the best threshold for this very list (optimistic: chosen on the pairs that it is measured on)"
-    return said + "\n" + _indent(table(rows))
+    return said + "\n" + indent(table(rows))
 
 
 def stored_text(stored: StoredFigures, on: str) -> str:
@@ -230,4 +230,4 @@ def stored_text(stored: StoredFigures, on: str) -> str:
         rows.append([name, _global_cell(point), *([cell] if stored.own else [])])
     if len(stored.groups) > 1:
         rows.append(["all pairs", _global_cell(stored.pooled), *([""] if stored.own else [])])
-    return said + "\n" + _indent(table(rows))
+    return said + "\n" + indent(table(rows))
