@@ -49,6 +49,14 @@ def test_text_says_all_of_it():
     assert not any(line != line.rstrip() for line in text.splitlines())
 
 
+def test_recall_is_by_true_class():
+    found = classification(np.eye(2)[[0, 0, 1, 0]], [0, 0, 1, 1], GENDER)
+    text = ClassReport({}, found).text()
+    assert line_of(text, "male").split() == ["male", "2", "0", "2", "100.00"]
+    assert line_of(text, "female").split() == ["female", "1", "1", "2", "50.00"]
+    assert most_confused(found) == [("female", "male", 1, 0.5)]
+
+
 def test_text_without_groups_without_pictures_and_of_an_absent_class():
     plain = ClassReport({}, drawn(30, 3)).text()
     assert plain.startswith("Classification (test), 3 classes")

@@ -115,6 +115,14 @@ def test_a_small_case_by_hand():
     assert found.groups["x"].balanced_accuracy == 0.5
 
 
+def test_a_bin_of_the_calibration_error_holds_its_upper_end():
+    # 0.6 is 9/15: with 0.55 in the ninth bin, not with 0.65 in the tenth.
+    rows = np.array([[0.55, 0.45], [0.6, 0.4], [0.65, 0.35]])
+    found = classification(rows, [0, 1, 0], ["a", "b"]).pooled
+    assert found.calibration_error == pytest.approx((abs(0.55 + 0.6 - 1) + abs(0.65 - 1)) / 3)
+    check(found, rows, np.array([0, 1, 0]))
+
+
 def test_worst_group_and_gap():
     rows, labels = [[0.9, 0.1]] * 5, [0, 0, 1, 1, 1]
     found = classification(rows, labels, ["a", "b"], ["one", "one", "one", "two", "two"])
