@@ -161,6 +161,9 @@ def test_matrix_says_counts_and_shares():
     panel = panel_of(class_plot._draw_matrix, two_groups())
     texts = {tuple(text.get_position()): text.get_text() for text in panel.texts}
     assert texts[1, 0] == "1\n33.3 %" and texts[0, 0] == "2\n66.7 %"  # (predicted, true)
+    turned = panel_of(class_plot._draw_matrix, classification(np.eye(2)[[0, 0, 0, 1]], [0, 1, 1, 1], GENDER))
+    texts = {tuple(text.get_position()): text.get_text() for text in turned.texts}
+    assert texts[0, 1] == "2\n66.7 %" and texts[1, 0] == "0\n0.0 %"
     absent = panel_of(class_plot._draw_matrix, classification([[0.9, 0.1]], [0], GENDER))
     assert [text.get_text() for text in absent.texts] == ["1\n100.0 %", "0\n0.0 %", "0", "0"]
 
