@@ -139,12 +139,28 @@ def adaface_logits(x, y, weight, z, scale=64.0, margin=0.4, extra=0.0):
     return [scale * v for v in c]
 
 
+def bce_logits(x, y, weight, bias):
+    """The first class has no logit of its own."""
+    return [0.0] + [dot(x, w) + b for w, b in zip(weight[1:], bias[1:], strict=True)]
+
+
 def cross_entropy(all_logits, labels, gamma=0.0):
-    total = 0.0
+    return mean(cross_entropies(all_logits, labels, gamma))
+
+
+def cross_entropies(all_logits, labels, gamma=0.0, smoothing=0.0):
+    found = []
     for logits, y in zip(all_logits, labels, strict=True):
-        entropy = log_sum_exp(logits) - logits[y]
-        total += (1.0 - math.exp(-entropy)) ** gamma * entropy
-    return total / len(labels)
+        log_p = [v - log_sum_exp(logits) for v in logits]
+        target = [smoothing / len(logits) + (1.0 - smoothing if j == y else 0.0) for j in range(len(logits))]
+        cost = -sum(q * p for q, p in zip(target, log_p, strict=True))
+        found.append((1.0 - math.exp(log_p[y])) ** gamma * cost)
+    return found
+
+
+def weighted_mean(costs, added, labels, weights=None):
+    w = [1.0 if weights is None else weights[y] for y in labels]
+    return sum(v * (c + a) for v, c, a in zip(w, costs, added, strict=True)) / sum(w)
 
 
 # Pair-wise: each gives the loss of a batch. With `anchors`, only the first so many samples are the batch; the rest are

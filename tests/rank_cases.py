@@ -32,6 +32,7 @@ from metric_learning.checkpoint import Run, State
 from metric_learning.data.loader import Batch
 from metric_learning.losses import PAIR_LOSSES, pair_loss, pool_loss
 from metric_learning.losses.centers import sharded_names
+from metric_learning.losses.classifier import classifier_of
 from metric_learning.losses.memory import MemoryLoss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
@@ -39,10 +40,16 @@ from metric_learning.pool_step import PoolStep, gallery_of
 from metric_learning.step import Step
 
 B, C, D = 12, 7, 5
-SAMPLED = [(name, {**settings, "centers": "partial", "partial_rate": 0.3}) for name, settings in MARGINS]
+SAMPLED = [
+    (name, {**settings, "centers": "partial", "partial_rate": 0.3}) for name, settings in MARGINS if name != "bce"
+]
 SAMPLED += [(name, {"centers": "partial", "partial_rate": 0.0}) for name in ("arcmargin", "softmax")]
 ALL_TAKE_PART = [("arcmargin", {"centers": "partial", "partial_rate": 1.0}), ("softmax", {"focal_gamma": 2.0})]
-ELEMENT = [*MARGINS, *SAMPLED, *ALL_TAKE_PART, ("magface", {"dropout": 0.4})]
+WEIGHTS = (0.5, 3.0, 1.0, 1.0, 2.0, 1.0, 0.25)
+SMOOTHED = [(name, {"scale": 8.0, "label_smoothing": 0.2}) for name in ("softmax", "curricularface")]
+SMOOTHED += [("arcmargin", {"scale": 8.0, "label_smoothing": 0.2, "focal_gamma": 2.0, "class_weights": WEIGHTS})]
+SMOOTHED += [("bce", {"label_smoothing": 0.1, "class_weights": WEIGHTS}), ("magface", {"class_weights": WEIGHTS})]
+ELEMENT = [*MARGINS, *SAMPLED, *ALL_TAKE_PART, ("magface", {"dropout": 0.4}), *SMOOTHED]
 LABELS = [4, 1, 4, 0, 1, 4, 2, 2, 1, 6, 2, 0]  # unequal counts, a class alone, two that are not there
 TRIPLES = [0, 0, 1, 2, 2, 0, 1, 1, 2, 4, 4, 0]
 PAIRS = [(name, {}) for name in PAIR_LOSSES]
@@ -202,6 +209,15 @@ def talk() -> dict[str, np.ndarray]:
     }
 
 
+def classes() -> dict[str, np.ndarray]:
+    """The whole classifier, as every process has it."""
+    found = {}
+    for name, settings in (("arcmargin", {}), ("bce", {}), ("softmax", {"centers": "partial"})):
+        made = classifier_of(loss_of(name, settings))
+        found |= {f"{key(name, settings)} {n}": value for n, value in made.to_arrays()[0].items()}
+    return found
+
+
 def covered() -> dict[str, np.ndarray]:
     """Masks that the loss chooses, of a network whose last map is the pictures themselves."""
     paddle.seed(1)
@@ -217,6 +233,7 @@ def covered() -> dict[str, np.ndarray]:
 def all_cases() -> dict[str, np.ndarray]:
     found = {f"talk/{n}": value for n, value in talk().items()}
     found |= {f"covered/{n}": value for n, value in covered().items()}
+    found |= {f"classes/{n}": value for n, value in classes().items()}
     for name, settings in [*ELEMENT, *PAIRS]:
         for what, case in (("one", one_batch), ("ten", trained)):
             made = case(name, settings)

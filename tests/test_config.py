@@ -244,6 +244,13 @@ def test_no_option_takes_a_number_below_0_or_without_end(kind) -> None:
         (ELEM, "--class_dim=0"),
         (ELEM, "--arc_margin=2"),
         (ELEM, "--dropout=1"),
+        (ELEM, "--label_smoothing=1"),
+        (ELEM, "--label_smoothing=-0.1"),
+        (ELEM, "--class_weights=balance"),
+        (ELEM, "--class_weights=a:1,a:2"),
+        (ELEM, "--class_weights=a:0"),
+        (ELEM, "--class_weights=a:inf"),
+        (ELEM, "--class_weights=:2"),
         *((ELEM, f"--{name}=-1") for name in sorted(set().union(*MARGIN_SETTINGS.values()) - {"easy_margin"})),
         (ELEM, "--scale=0"),
         (ELEM, "--l_a=nan"),
@@ -291,6 +298,12 @@ def test_values_that_cannot_be(kind, typed: str) -> None:
         (PAIR, "--memory_size=10"),
         (PAIR, "--memory_size=10 --loss_name=quadruplet_full --mining=given"),
         (PAIR, "--memory_size=10 --loss_name=eml --total_iter_num=1001"),
+        (ELEM, "--label_smoothing=0.1 --centers=partial"),
+        (ELEM, "--label_smoothing=0.1 --centers=pool --loss_name=arcmargin"),
+        (ELEM, "--class_weights=balanced --centers=pool --loss_name=arcmargin"),
+        (ELEM, "--loss_name=bce --centers=partial"),
+        (ELEM, "--loss_name=bce --centers=pool"),
+        (ELEM, "--loss_name=bce --init_centers=means"),
         (EVAL, "--pretrained_model=a --checkpoint=b"),
         (EVAL, "--pairs=a.csv --split=val"),
         (EVAL, "--templates=a.csv"),
@@ -349,11 +362,19 @@ def test_every_typed_setting_of_a_margin_reaches_it(name: str) -> None:
     }
     told = parse(ELEM, [f"--loss_name={name}", *(f"--{key}={values[key]}" for key in MARGIN_SETTINGS[name])])
     assert told.unused() == []
-    margin = losses.element_loss(name, 3, 2, **told.margin_settings()).margin
+    margin = losses.element_loss(name, 2, 2, **told.margin_settings()).margin
     assert {key: getattr(margin, key) for key in MARGIN_SETTINGS[name]} == {k: values[k] for k in MARGIN_SETTINGS[name]}
-    bare = losses.element_loss(name, 3, 2, **parse(ELEM, [f"--loss_name={name}"]).margin_settings()).margin
-    own = losses.element_loss(name, 3, 2).margin
+    bare = losses.element_loss(name, 2, 2, **parse(ELEM, [f"--loss_name={name}"]).margin_settings()).margin
+    own = losses.element_loss(name, 2, 2).margin
     assert all(getattr(bare, key) == getattr(own, key) for key in MARGIN_SETTINGS[name])
+
+
+def test_class_weights_are_read_by_name() -> None:
+    told = parse(ELEM, ["--class_weights=0:1.5, a:b :2"])
+    assert not told.balances_classes and told.named_class_weights() == {"0": 1.5, "a:b": 2.0}
+    told = parse(ELEM, ["--class_weights=balanced"])
+    assert told.balances_classes and told.named_class_weights() == {}
+    assert not parse(ELEM, []).balances_classes
 
 
 def test_settings_of_pair_losses_are_those_of_the_losses() -> None:

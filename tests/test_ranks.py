@@ -87,6 +87,9 @@ class TestRanks:
         alike(found, size, f"one pool {case}/", rtol=1e-5)
         alike(found, size, f"six pool {case}/")
 
+    def test_each_process_has_the_whole_classifier(self, found, size):
+        alike(found, size, "classes/", rtol=1e-7)
+
     def test_what_processes_tell_each_other(self, found, size):
         alike(found, size, "talk/")
 

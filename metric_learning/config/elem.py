@@ -8,11 +8,12 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
 from metric_learning.config.names import CENTER_STARTS, CENTERS, ELEMENT_LOSSES
 from metric_learning.config.training import DEMO, TrainOptions
-from metric_learning.config.values import group_margins_of
+from metric_learning.config.values import class_weights_of, group_margins_of
 
 # The settings of each margin. Tests hold them equal to what the losses take.
 MARGIN_SETTINGS: dict[str, tuple[str, ...]] = {
     "softmax": (),
+    "bce": (),
     "arcmargin": ("scale", "margin", "easy_margin"),
     "amsoftmax": ("scale", "margin", "easy_margin"),
     "sphereface": ("scale", "margin", "lambda_base", "lambda_gamma", "lambda_min"),
@@ -20,6 +21,7 @@ MARGIN_SETTINGS: dict[str, tuple[str, ...]] = {
     "curricularface": ("scale", "margin", "ema_rate"),
     "adaface": ("scale", "margin", "h", "ema_rate"),
 }
+PRODUCTS = ("softmax", "bce")  # losses of products, not of cosines
 _ARC = ("scale", "margin", "easy_margin")  # also typed as --arc_scale and so on
 
 
@@ -80,6 +82,10 @@ class ElemOptions(TrainOptions):
     )
     focal_gamma: float = option(0.0, "focal loss on top: exponent gamma; 0: plain cross-entropy")
     dropout: float = option(0.0, "share of the embedding's entries dropped before the class centres, in training")
+    label_smoothing: float = option(0.0, "share of each label that is spread evenly over all classes; 0: none")
+    class_weights: str | None = option(
+        None, "what each class weighs: balanced (rare ones more), or weights such as female:1.5,male:1; others 1"
+    )
 
     balance_power: float = option(
         0.0, "balance=groups: a group's share of a batch goes with its pictures to this power; 0: equal, 1: as they are"
@@ -96,10 +102,14 @@ class ElemOptions(TrainOptions):
         check_range("--arc_margin", self.arc_margin, 0, math.pi / 2)
         check_range("--focal_gamma", self.focal_gamma, 0)
         check_range("--dropout", self.dropout, 0, 0.99)
+        check_range("--label_smoothing", self.label_smoothing, 0, 0.99)
+        self.named_class_weights()
         if self.class_dim is not None:
             check_range("--class_dim", self.class_dim, 1, 10**8)
-        if self.init_centers == "means" and self.loss_name == "softmax":
-            raise UserError("--init_centers=means needs a loss of cosines; softmax has products. Take arcmargin.")
+        if self.init_centers == "means" and self.loss_name in PRODUCTS:
+            raise UserError(
+                f"--init_centers=means needs a loss of cosines; {self.loss_name} has products. Take arcmargin."
+            )
         self._check_centers()
         check_range("--balance_power", self.balance_power, 0, 1)
         if "balance_power" in self.typed and self.balance == "none":
@@ -111,8 +121,13 @@ class ElemOptions(TrainOptions):
         check_range("--partial_rate", self.partial_rate, 0, 1)
         if "partial_rate" in self.typed and self.centers != "partial" and self.checkpoint is None:
             raise UserError("--partial_rate has no meaning without --centers=partial.")
-        if self.init_centers == "means" and self.centers != "all":
-            raise UserError(f"--init_centers=means needs --centers=all; got {self.centers}.")
+        for what, wanted in (
+            ("init_centers=means", self.init_centers == "means"),
+            ("label_smoothing", self.label_smoothing > 0),
+            ("loss_name=bce", self.loss_name == "bce" and self.centers == "partial"),
+        ):
+            if wanted and self.centers != "all":
+                raise UserError(f"--{what} needs --centers=all; got {self.centers}.")
         self._check_pool()
 
     def _check_pool(self) -> None:
@@ -128,7 +143,12 @@ class ElemOptions(TrainOptions):
         if self.train_batch_size % 2:
             raise UserError(f"--train_batch_size={self.train_batch_size} must be even for the pairs of --centers=pool.")
         for what, wrong, remedy in (
-            ("loss_name=softmax", self.loss_name == "softmax", "it needs a loss of cosines, such as arcmargin"),
+            (
+                f"loss_name={self.loss_name}",
+                self.loss_name in PRODUCTS,
+                "it needs a loss of cosines, such as arcmargin",
+            ),
+            ("class_weights", self.class_weights is not None, "what it holds are identities of the moment"),
             ("balance=groups", self.balance == "groups", "it has a sampler of its own"),
             ("group_margins", self.group_margins is not None, "its loss has no margin for each picture"),
             ("accumulate", self.accumulate > 1, "it needs the whole batch at once"),
@@ -154,6 +174,15 @@ class ElemOptions(TrainOptions):
             if name in self.typed and not self.adapts_margins:
                 raise UserError(f"--{name} has no meaning without --group_margins=auto.")
         self.fixed_margins()
+
+    @property
+    def balances_classes(self) -> bool:
+        """Whether classes weigh by how rare they are."""
+        return self.class_weights == "balanced"
+
+    def named_class_weights(self) -> dict[str, float]:
+        """What was typed for each class; empty with balanced."""
+        return {} if self.class_weights is None or self.balances_classes else class_weights_of(self.class_weights)
 
     @property
     def adapts_margins(self) -> bool:

@@ -6,7 +6,7 @@ MODELS = (
     *("MobileNetV1", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
     *("MobileFaceNet", "MobileFaceNetReLU6", "MobileFaceNetX2", "VarGFaceNet", "VGG16", "VGG16BN", "ViTS16"),
 )
-ELEMENT_LOSSES = ("softmax", "arcmargin", "amsoftmax", "sphereface", "magface", "curricularface", "adaface")
+ELEMENT_LOSSES = ("softmax", "bce", "arcmargin", "amsoftmax", "sphereface", "magface", "curricularface", "adaface")
 PAIR_LOSSES = (
     *("triplet", "quadruplet", "quadruplet_full", "eml", "npairs"),
     *("contrastive", "multi_similarity", "circle", "supcon", "recall_at_k"),

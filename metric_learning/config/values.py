@@ -65,20 +65,35 @@ def fars_of(text: str) -> tuple[float, ...]:
 
 def group_margins_of(text: str) -> dict[str, float]:
     """'African:0.1,Asian:0.05' -> {'African': 0.1, 'Asian': 0.05}; which groups there are, only the data knows."""
+    found = _named_numbers("group_margins", text, "auto, or margins such as African:0.1,Asian:0.05")
+    for name, margin in found.items():
+        check_range(f"--group_margins of {name}", margin, -1, 1)
+    return found
+
+
+def class_weights_of(text: str) -> dict[str, float]:
+    """'female:1.5,male:1' -> {'female': 1.5, 'male': 1}; which classes there are, only the data knows."""
+    found = _named_numbers("class_weights", text, "balanced, or weights such as female:1.5,male:1")
+    for name, weight in found.items():
+        check_range(f"--class_weights of {name}", weight, above=0)
+    return found
+
+
+def _named_numbers(option: str, text: str, rule: str) -> dict[str, float]:
+    """'a:1,b:2' -> {'a': 1, 'b': 2}."""
     found: dict[str, float] = {}
     for part in text.split(","):
         name, colon, value = part.rpartition(":")
         name = name.strip()
         try:
-            margin = float(value)
+            number = float(value)
         except ValueError:
             colon = ""
         if not (name and colon):
-            raise UserError(f"--group_margins must be auto, or margins such as African:0.1,Asian:0.05; got {text!r}.")
+            raise UserError(f"--{option} must be {rule}; got {text!r}.")
         if name in found:
-            raise UserError(f"--group_margins names {name!r} twice; got {text!r}.")
-        check_range(f"--group_margins of {name}", margin, -1, 1)
-        found[name] = margin
+            raise UserError(f"--{option} names {name!r} twice; got {text!r}.")
+        found[name] = number
     return found
 
 

@@ -6,13 +6,13 @@ A new margin or pair loss is a line in one of the two tables below; the sweep te
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from paddle import nn
 
-from metric_learning.checks import check_choice, check_range
-from metric_learning.losses.centers import AllCenters, Centers
+from metric_learning.checks import UserError, check_choice, check_range
+from metric_learning.losses.centers import AllCenters, Centers, ReferenceCenters
 from metric_learning.losses.circle import CircleLoss
 from metric_learning.losses.contrastive import ContrastiveLoss
 from metric_learning.losses.element import ElementLoss
@@ -21,6 +21,7 @@ from metric_learning.losses.margins import (
     AdaFace,
     AmSoftmax,
     ArcMargin,
+    Bce,
     CurricularFace,
     MagFace,
     Margin,
@@ -55,6 +56,7 @@ __all__ = [
 
 ELEMENT_LOSSES: dict[str, type[Margin]] = {
     "softmax": Softmax,
+    "bce": Bce,
     "arcmargin": ArcMargin,
     "amsoftmax": AmSoftmax,
     "sphereface": SphereFace,
@@ -77,6 +79,7 @@ PAIR_LOSSES: dict[str, type[PairLoss]] = {
 }
 
 CENTERS: dict[str, Callable[..., Centers]] = {"all": AllCenters, "partial": PartialCenters}
+TWO_CLASSES = ("bce",)  # losses of one logit
 
 
 def margin_settings(name: str) -> list[str]:
@@ -98,18 +101,34 @@ def element_loss(
     dropout: float = 0.0,
     centers: str = "all",
     partial_rate: float = 0.1,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
     **settings: Any,
 ) -> ElementLoss:
     """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError.
 
     centers: which class centres take part in a step, `all` or `partial`; partial_rate: the share that is drawn.
+    focal_gamma, dropout, label_smoothing and class_weights are those of ElementLoss, for any margin.
     settings: those of any margin's constructor; None leaves the margin its own default. One that this margin does not
     have (`margin_settings`) is not looked at; one that no margin has is a UserError.
     """
     margin = _built(ELEMENT_LOSSES, name, settings)
-    sampled = {"rate": partial_rate} if centers == "partial" else {}
-    made = CENTERS[check_choice("centers", centers, CENTERS)](num_classes, dim, bias=not margin.normalized, **sampled)
-    return ElementLoss(made, margin, focal_gamma, dropout)
+    made: Centers
+    check_choice("centers", centers, CENTERS)
+    if isinstance(margin, Bce):
+        _check_one_logit(name, num_classes, centers)
+        made = ReferenceCenters(num_classes, dim)
+    else:
+        sampled = {"rate": partial_rate} if centers == "partial" else {}
+        made = CENTERS[centers](num_classes, dim, bias=not margin.normalized, **sampled)
+    return ElementLoss(made, margin, focal_gamma, dropout, label_smoothing, class_weights)
+
+
+def _check_one_logit(name: str, num_classes: int, centers: str) -> None:
+    if name in TWO_CLASSES and num_classes != 2:
+        raise UserError(f"--loss_name={name} is for two classes; there are {num_classes}. Take softmax.")
+    if centers != "all":
+        raise UserError(f"--loss_name={name} needs --centers=all; got {centers}. Take softmax.")
 
 
 def pool_loss(

@@ -118,6 +118,23 @@ class AllCenters(Centers):
         self.weight.set_value(weight)
 
 
+class ReferenceCenters(AllCenters):
+    """AllCenters with a bias, whose first row and bias stay 0, so that its logit is 0: with two classes one is left.
+
+    The row of zeros is stored and divided among processes as any other. It gets no gradient, so no optimizer moves it.
+    """
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__(num_classes, dim, bias=True)
+        learns = (np.arange(self.first, self.last) > 0).astype(np.float32)
+        self.register_buffer("_learns", paddle.to_tensor(learns), persistable=False)
+        self.weight.set_value(self.weight * self._learns.unsqueeze(1))
+
+    def forward(self, labels: Tensor) -> Columns:
+        weight, bias = self.weight * self._learns.unsqueeze(1), self.bias * self._learns
+        return Columns(weight, bias, *self._place(labels))
+
+
 def draw_rows(weight: Tensor, first: int, total: int) -> None:
     """Fill weight (rows, D), which are rows first, first + 1, ... of (total, D), with Xavier's normal.
 

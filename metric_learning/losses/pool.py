@@ -131,7 +131,7 @@ class PoolLoss(Loss):
         super().__init__()
         check_range("num_classes", num_classes, 1)
         if not margin.normalized:
-            raise UserError("--centers=pool needs a loss of cosines; softmax has products. Take arcmargin.")
+            raise UserError("--centers=pool needs a loss of cosines; softmax and bce have products. Take arcmargin.")
         self.num_classes = num_classes
         self.element = ElementLoss(centers, margin, focal_gamma, dropout)
         self.hardest = min(max(centers.num_classes // 5000, 3), 10, centers.num_classes)

@@ -21,6 +21,7 @@ from metric_learning.embedder import Embedder
 from metric_learning.engine import training_forward
 from metric_learning.losses import MemoryLoss, element_loss, pair_loss
 from metric_learning.losses.base import Loss
+from metric_learning.losses.class_weights import balanced_weights, named_weights
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
 from metric_learning.stages import grouping, pooling, setup
@@ -69,6 +70,8 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         dropout=config.dropout,
         centers=config.centers,
         partial_rate=config.partial_rate,
+        label_smoothing=config.label_smoothing,
+        class_weights=_class_weights(config, train),
         **config.margin_settings(),
     )
     by_group, said = grouping.with_group_margins(config, loss, train)
@@ -77,6 +80,17 @@ def _elem_parts(config: ElemOptions, train: PictureSet, size: int) -> Parts:
         balanced, line = grouping.balanced_pictures(config, train)
         return Parts(by_group, balanced, [*notes, line])
     return Parts(by_group, ShuffleSampler(len(train), config.train_batch_size, config.seed), notes)
+
+
+def _class_weights(config: ElemOptions, train: PictureSet) -> list[float] | None:
+    """What each class weighs in the loss; those that --class_dim adds stay empty."""
+    if config.class_weights is None:
+        return None
+    if config.balances_classes:
+        weights = balanced_weights(train.class_counts())
+    else:
+        weights = named_weights(train.classes, config.named_class_weights())
+    return [*weights.tolist(), *[1.0] * ((config.class_dim or 0) - len(weights))]
 
 
 def _pair_parts(config: PairOptions, train: PictureSet, size: int) -> Parts:

@@ -1,16 +1,19 @@
 """The slow twin of every element-wise loss, with the centres and the buffers of the one under test."""
 
 import math
+from unittest import mock
 
 import naive_losses as naive
 import numpy as np
 import paddle
 
+from metric_learning import losses
 from metric_learning.losses import element_loss
 
 # Settings that make every branch of a margin matter for the embeddings of `loss_cases`, whose norms are 1 to 4.
 CASES = [
     ("softmax", {}),
+    ("bce", {}),
     ("arcmargin", {}),
     ("arcmargin", {"scale": 8.0, "margin": 0.5}),
     ("arcmargin", {"scale": 8.0, "margin": 0.5, "easy_margin": True}),
@@ -34,15 +37,17 @@ TRAINED = {"sphereface": {"t": 9}, "curricularface": {"t": 0.4}, "adaface": {"me
 
 
 def built(name, classes=4, dim=5, seed=0, trained=False, **settings):
+    """Those of two classes take any number here: the sweeps then see them too, and the first logit is 0."""
     paddle.seed(seed)
-    loss = element_loss(name, classes, dim, **settings)
+    with mock.patch.object(losses, "TWO_CLASSES", ()):
+        loss = element_loss(name, classes, dim, **settings)
     for buffer, value in TRAINED.get(name, {}).items() if trained else ():
         tensor = getattr(loss.margin, buffer)
         tensor.set_value(paddle.full([1], value, tensor.dtype))
     return loss
 
 
-def twin(name, loss, x, labels, gamma=0.0, extra=None, **settings):
+def twin(name, loss, x, labels, gamma=0.0, extra=None, smoothing=0.0, weights=None, **settings):
     """The naive twin of a loss in training mode that is about to see (x, labels), as a function of x.
 
     What has no gradient (t, z) is computed here once, from that batch and from the buffers before it.
@@ -50,7 +55,8 @@ def twin(name, loss, x, labels, gamma=0.0, extra=None, **settings):
     weight = loss.centers.weight.numpy().astype(np.float64).tolist()
     known = _known(name, loss, x, labels, weight, settings)
     logits = getattr(naive, f"{name}_logits")
-    alike = settings if name != "softmax" else {"bias": loss.centers.bias.numpy().astype(np.float64).tolist()}
+    bias = getattr(loss.centers, "bias", None)
+    alike = settings if bias is None else {"bias": bias.numpy().astype(np.float64).tolist()}
     own = {k: v for k, v in alike.items() if k not in ("h", "ema_rate", "lambda_g") and "lambda_" not in k}
     penalty = {k: v for k, v in settings.items() if k in ("l_a", "u_a", "lambda_g")}
 
@@ -60,7 +66,7 @@ def twin(name, loss, x, labels, gamma=0.0, extra=None, **settings):
             beside = known[i] | ({} if extra is None else {"extra": extra[i]})
             rows.append(logits(v, y, weight, **own, **beside))
         added = [naive.magface_penalty(v, **penalty) if name == "magface" else 0.0 for v in moved]
-        return naive.cross_entropy(rows, labels, gamma) + naive.mean(added)
+        return naive.weighted_mean(naive.cross_entropies(rows, labels, gamma, smoothing), added, labels, weights)
 
     return value
 

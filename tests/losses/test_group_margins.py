@@ -19,7 +19,8 @@ ABLE = [name for name in ELEMENT_LOSSES if MARGINS[name].takes_extra]
 
 def made(name: str = "arcmargin", offsets=None, rate: float = 0.0, largest: float = 0.1, **settings) -> GroupMarginLoss:
     paddle.seed(1)
-    return GroupMarginLoss(element_loss(name, 5, 4, **settings), GROUPS, OF_CLASS, offsets, rate, largest)
+    element = element_loss(name, 2 if name == "bce" else 5, 4, **settings)
+    return GroupMarginLoss(element, GROUPS, OF_CLASS, offsets, rate, largest)
 
 
 def batch(count: int = 12) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -14,7 +14,7 @@ from metric_learning.losses import ELEMENT_LOSSES
 from metric_learning.losses.margins import AdaFace, AmSoftmax, CurricularFace, MagFace, SphereFace
 from metric_learning.losses.margins.sphereface import multiplied
 
-NORMALIZED = [case for case in CASES if case[0] != "softmax"]
+NORMALIZED = [(name, settings) for name, settings in CASES if ELEMENT_LOSSES[name].normalized]
 TAKE_EXTRA = [name for name, kind in ELEMENT_LOSSES.items() if kind.takes_extra]
 EXTRA = [0.1, -0.05, 0.3, 0.0, 0.2, -0.1, 0.05]
 LABELS = [3, 0, 1, 1, 3, 2, 0]
@@ -116,7 +116,7 @@ def test_a_margin_without_a_meaning_for_extra_refuses_it(name):
     loss = built(name)
     with pytest.raises(UserError, match="Choose arcmargin"):
         loss(paddle.randn([2, 5]), paddle.to_tensor([0, 1]), paddle.zeros([2]))
-    assert [name for name in ELEMENT_LOSSES if name not in TAKE_EXTRA] == ["softmax", "sphereface"]
+    assert [name for name in ELEMENT_LOSSES if name not in TAKE_EXTRA] == ["softmax", "bce", "sphereface"]
 
 
 @pytest.mark.parametrize("shape", [[3], [2, 1], [1], []])

@@ -217,16 +217,17 @@ def test_adaface_gets_the_true_norms():
     assert loss.element.margin.std.item() == pytest.approx(state["std"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ELEMENT_LOSSES if name != "softmax"])
+@pytest.mark.parametrize("name", [name for name, kind in ELEMENT_LOSSES.items() if kind.normalized])
 def test_every_margin_of_the_table(name):
     loss = made(5, name)
     value, slope = run(loss, drawn(4, 1), [0, 1, 2, 7], drawn(4, 2), [0, 1, 2, 3])
     assert np.isfinite(value) and np.isfinite(slope).all() and np.abs(slope).max(axis=1).all()
 
 
-def test_softmax_has_no_cosines():
-    with pytest.raises(UserError, match="softmax has products"):
-        made(name="softmax")
+@pytest.mark.parametrize("name", [name for name, kind in ELEMENT_LOSSES.items() if not kind.normalized])
+def test_losses_of_products_have_no_cosines(name):
+    with pytest.raises(UserError, match="softmax and bce have products"):
+        made(name=name)
 
 
 @pytest.mark.parametrize(("slots", "k"), [(1, 1), (2, 2), (3, 3), (19_999, 3), (20_000, 4), (49_999, 9), (10**5, 10)])
@@ -269,7 +270,7 @@ def test_below_zero_a_cosine_outside_teaches_nothing():
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("name", [name for name in ELEMENT_LOSSES if name != "softmax"])
+@pytest.mark.parametrize("name", [name for name, kind in ELEMENT_LOSSES.items() if kind.normalized])
 def test_gradients_are_finite_at_cosine_one_and_at_zero(name, sign):
     features = np.eye(D)[:4]
     x = np.concatenate([sign * 2 * features, np.zeros((1, D)), sign * features[:1], np.zeros((1, D))])

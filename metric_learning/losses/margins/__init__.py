@@ -8,6 +8,7 @@ from metric_learning.losses.margins.adaface import AdaFace
 from metric_learning.losses.margins.amsoftmax import AmSoftmax
 from metric_learning.losses.margins.arcmargin import ArcMargin
 from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.bce import Bce
 from metric_learning.losses.margins.curricularface import CurricularFace
 from metric_learning.losses.margins.magface import MagFace
 from metric_learning.losses.margins.softmax import Softmax
@@ -17,6 +18,7 @@ __all__ = [
     "AdaFace",
     "AmSoftmax",
     "ArcMargin",
+    "Bce",
     "CurricularFace",
     "Logits",
     "MagFace",
