@@ -25,7 +25,7 @@ from plan import put_between
 from metric_learning import runtime
 from metric_learning.config.names import MODELS
 
-USUAL = {"IR": 112, "MobileFaceNet": 112, "VarGFaceNet": 112}  # the others: 224
+USUAL = {"IR": 112, "MobileFaceNet": 112, "VarGFaceNet": 112, "SmallCNN": 64, "DeeperCNN": 64}  # the others: 224
 YARDSTICK = "ResNet18"
 
 

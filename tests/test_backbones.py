@@ -23,8 +23,9 @@ DEEP |= {"IRSE34", "IRSE50", "IRSE101", "IRSE152"}
 ALL = [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in BACKBONES]
 FAMILIES = ("ResNet18", "IR18", "IRSE18", "MobileNetV1", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small")
 FAMILIES += ("MobileFaceNet", "MobileFaceNetReLU6", "MobileFaceNetX2", "VarGFaceNet", "VGG16", "VGG16BN", "ViTS16")
+FAMILIES += ("SmallCNN", "DeeperCNN")
 MULTIPLES_OF_16 = {"ViTS16"}
-LEAST = {"VGG16": 32, "VGG16BN": 32} | {
+LEAST = {"VGG16": 32, "VGG16BN": 32, "SmallCNN": 32, "DeeperCNN": 32} | {
     name: 16 for name in BACKBONES if name.startswith(("IR", "MobileFaceNet", "VarG", "ViT"))
 }
 
@@ -90,6 +91,10 @@ def vit(patches: int = 196, width: int = 384) -> int:
     return conv(3, width, 16) + width + (2 + patches) * width + 12 * block + 2 * width
 
 
+def plain(*widths: int) -> int:
+    return sum(conv(i, o, 3) + 2 * o for i, o in zip((3, *widths), widths, strict=False))
+
+
 # Without the classifier: of paddle.vision and torchvision as published, or counted above from the papers' tables.
 PARAMETERS = {
     "ResNet18": 11_176_512,
@@ -110,6 +115,8 @@ PARAMETERS = {
     "VGG16": 138_357_544 - 4_097_000,
     "VGG16BN": 138_365_992 - 4_097_000,
     "ViTS16": vit(),
+    "SmallCNN": plain(32, 64, 128, 128),
+    "DeeperCNN": plain(32, 32, 64, 64, 128, 128, 256, 256),
 }
 SIZES = dict.fromkeys(BACKBONES, 512) | {
     "ResNet50": 2048,
@@ -124,6 +131,8 @@ SIZES = dict.fromkeys(BACKBONES, 512) | {
     "VGG16": 4096,
     "VGG16BN": 4096,
     "ViTS16": 384,
+    "SmallCNN": 128,
+    "DeeperCNN": 256,
 }
 
 
@@ -277,6 +286,18 @@ def test_the_predictor_equals_the_eager_network(name):
 
 
 # ---- architecture by architecture
+
+
+@pytest.mark.parametrize(("name", "convolutions"), [("SmallCNN", 4), ("DeeperCNN", 8)])
+def test_plain_networks_take_every_size_with_the_same_weights(name, convolutions):
+    net = made(name, 3, 64, 64)
+    assert sum(isinstance(layer, paddle.nn.Conv2D) for layer in net.sublayers()) == convolutions
+    with paddle.no_grad():
+        assert net.to_map(paddle.to_tensor(images(1, (3, 112, 67)))).shape == [1, net.feature_size, 14, 8]
+    other = made(name, 3, 32, 48)
+    other.set_state_dict(net.state_dict())
+    given = images(2, (3, 40, 50))
+    np.testing.assert_array_equal(eager(other, given), eager(net, given))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from metric_learning.runtime import onednn_works
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
 QUICK = ("ResNet18", "IR18", "IRSE18", "MobileNetV1", "MobileNetV2", "MobileNetV3Small", "MobileFaceNet")
-QUICK += ("MobileFaceNetX2", "MobileFaceNetReLU6", "VarGFaceNet")
+QUICK += ("MobileFaceNetX2", "MobileFaceNetReLU6", "VarGFaceNet", "SmallCNN", "DeeperCNN")
 MODELS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
 EVERY = tuple(SHAPES)
 LABELS = np.arange(6) % 3

@@ -10,7 +10,7 @@ from metric_learning.recompute import recompute_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
 BLOCKS = {"ResNet18": 8, "IRSE18": 8, "MobileNetV1": 13, "MobileNetV2": 19, "MobileNetV3Small": 13, "ViTS16": 12}
-BLOCKS |= {"MobileFaceNet": 15, "MobileFaceNetX2": 9, "VarGFaceNet": 15, "VGG16BN": 0}
+BLOCKS |= {"MobileFaceNet": 15, "MobileFaceNetX2": 9, "VarGFaceNet": 15, "VGG16BN": 0, "SmallCNN": 4, "DeeperCNN": 4}
 
 
 def trained(name: str, again: bool):

@@ -5,6 +5,7 @@ from functools import partial
 
 from metric_learning.backbones import iresnet, resnet
 from metric_learning.backbones.base import Backbone
+from metric_learning.backbones.cnn import deeper_cnn, small_cnn
 from metric_learning.backbones.iresnet import IResNet
 from metric_learning.backbones.mobilefacenet import MobileFaceNet
 from metric_learning.backbones.mobilefacenet_x2 import MobileFaceNetX2
@@ -31,6 +32,8 @@ BACKBONES: dict[str, Callable[[Shape], Backbone]] = {
     "VGG16": VGG16,
     "VGG16BN": partial(VGG16, batch_norm=True),
     "ViTS16": ViTS16,
+    "SmallCNN": small_cnn,
+    "DeeperCNN": deeper_cnn,
 }
 
 

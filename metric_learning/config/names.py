@@ -5,6 +5,7 @@ MODELS = (
     *(f"{family}{depth}" for family in ("ResNet", "IR", "IRSE") for depth in _DEPTHS),
     *("MobileNetV1", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
     *("MobileFaceNet", "MobileFaceNetReLU6", "MobileFaceNetX2", "VarGFaceNet", "VGG16", "VGG16BN", "ViTS16"),
+    *("SmallCNN", "DeeperCNN"),
 )
 ELEMENT_LOSSES = ("softmax", "bce", "arcmargin", "amsoftmax", "sphereface", "magface", "curricularface", "adaface")
 PAIR_LOSSES = (

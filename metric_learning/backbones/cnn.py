@@ -1,0 +1,52 @@
+"""Two plain networks to train from scratch on small pictures: 3x3 convolutions, batch normalisation, ReLU, max pooling.
+
+Of our own; the deeper one is the layout of VGG (arXiv 1409.1556) with fewer channels and layers.
+"""
+
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor, nn
+
+from metric_learning.backbones.base import Backbone
+from metric_learning.backbones.shapes import Shape, check_sides
+
+# Channels of the convolutions, a stage a tuple; max pooling halves the map between two stages.
+SMALL = ((32,), (64,), (128,), (128,))
+DEEPER = ((32, 32), (64, 64), (128, 128), (256, 256))
+LEAST = 32  # pixels: a last map of 4x4
+
+
+class PlainCNN(Backbone):
+    """images (B, channels, H, W) -> the mean over all places of the last map, (B, channels of the last stage).
+
+    The last map is an eighth of the picture's size. Any size from 32 pixels, with the same weights; below that a
+    UserError. There is no dropout inside: --dropout puts it before the classes.
+    """
+
+    def __init__(self, model: str, stages: Sequence[Sequence[int]], shape: Shape) -> None:
+        super().__init__()
+        check_sides(model, shape, LEAST)
+        inputs, blocks = shape[0], []
+        for number, widths in enumerate(stages):
+            layers: list[nn.Layer] = [nn.MaxPool2D(2, 2)] if number else []
+            for width in widths:
+                layers += [nn.Conv2D(inputs, width, 3, padding=1, bias_attr=False), nn.BatchNorm2D(width), nn.ReLU()]
+                inputs = width
+            blocks.append(nn.Sequential(*layers))
+        self.stages = nn.Sequential(*blocks)
+        self.feature_size = inputs
+
+    def to_map(self, images: Tensor) -> Tensor:
+        return self.stages(images)
+
+    def to_feature(self, last: Tensor) -> Tensor:
+        return paddle.mean(last, axis=[2, 3])
+
+
+def small_cnn(shape: Shape) -> PlainCNN:
+    return PlainCNN("SmallCNN", SMALL, shape)
+
+
+def deeper_cnn(shape: Shape) -> PlainCNN:
+    return PlainCNN("DeeperCNN", DEEPER, shape)
