@@ -37,7 +37,8 @@ class Average:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         with paddle.no_grad():
             for name, value in self._now().items():
-                self.values[name] = decay * self.values[name] + (1.0 - decay) * value.detach()
+                now = value.detach()
+                self.values[name] = now + decay * (self.values[name] - now)  # what stays, stays to the last bit
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -68,6 +68,9 @@ class TrainOptions(Options):
     freeze: str = option(
         "none", "norms: batch normalisation's statistics stay; backbone: all up to the last feature map", choices=FROZEN
     )
+    freeze_layers: int = option(
+        0, "convolution and linear layers, from the picture on, that stay as they are with all between them"
+    )
     group_means: bool = option(
         False, "keep the mean embedding of each group, to be taken off when pictures of a group are compared"
     )
@@ -123,6 +126,11 @@ class TrainOptions(Options):
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
         check_range("--keep", self.keep, 0, COUNT)
         check_range("--accumulate", self.accumulate, 1, self.train_batch_size)
+        check_range("--freeze_layers", self.freeze_layers, 0, COUNT)
+        if self.freeze_layers and self.freeze == "backbone":
+            raise UserError(
+                "--freeze=backbone and --freeze_layers each say how far the network stays. Type one of them."
+            )
         check_range("--ema", self.ema, 0, 0.999999)
         check_range("--embedding_size", self.embedding_size, 0, 2**16)
         check_range("--seed", self.seed, 0, SEED)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metric_learning.checks import check_choice, check_range
+from metric_learning.checks import UserError, check_range, suggestion
 
 
 def balanced_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -25,6 +25,8 @@ def named_weights(classes: Sequence[str], wanted: Mapping[str, float]) -> NDArra
     found = np.ones(len(classes))
     for name, weight in wanted.items():
         check_range(f"--class_weights of {name}", weight, above=0)
-        check_choice("A class of --class_weights", name, classes)
+        if name not in classes:
+            near = suggestion(name, classes)
+            raise UserError(f"--class_weights names {name!r}, which is none of the {len(classes)} classes.{near}")
         found[classes.index(name)] = weight
     return found

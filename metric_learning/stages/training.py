@@ -21,7 +21,7 @@ from metric_learning.engine import Predictor
 from metric_learning.evaluate import embed_set, retrieval, verification
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata, write_json
-from metric_learning.freezing import freeze
+from metric_learning.freezing import freeze, freeze_layers, learning
 from metric_learning.log import NoLog, RunLog
 from metric_learning.losses import PoolLoss
 from metric_learning.pool_step import PoolStep, same_as
@@ -145,6 +145,9 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)
+    freeze_layers(embedder, config.freeze_layers)
+    if config.freeze != "none" or config.freeze_layers:
+        say(f"Frozen: {learning(embedder)}")
     if config.amp != "none" and paddle.get_device() == "cpu":
         say(f"--amp={config.amp} has no effect on a CPU.")
     if config.sync_bn:
