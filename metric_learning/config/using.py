@@ -64,6 +64,9 @@ class EvalOptions(UseOptions):
         None, "write the weights to this .safetensors, their similarity fitted on the pairs that are measured"
     )
     calibrate_far: float = option(1e-3, "false-accept rate at which the fitted similarity is 0.5")
+    clean: str | None = option(
+        None, "instead of figures: list the pictures that are probably in the wrong class (csv; a sheet beside it)"
+    )
 
     def validate(self) -> None:
         super().validate()
@@ -80,6 +83,11 @@ class EvalOptions(UseOptions):
             raise UserError("--calibrate_far needs a file to write; name one by --calibrate.")
         if self.calibrate and self.templates:
             raise UserError("--calibrate takes pairs of pictures: templates score higher. Leave --templates out.")
+        without = ("pairs", "templates", "folds", "fars", "output", "calibrate", "calibrate_far", "group_means")
+        if self.clean and (useless := [name for name in without if name in self.typed]):
+            raise UserError(
+                f"--clean measures nothing, so --{useless[0]} has no meaning with it. Leave one of them out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
-from metric_learning.stages import calibrating, setup
+from metric_learning.stages import calibrating, cleaning, setup
 
 AnyUse = TypeVar("AnyUse", bound=UseOptions)
 
@@ -76,6 +76,9 @@ def eval(config: EvalOptions) -> None:
     means = saved_group_means(file) if config.group_means else None
     weights = Weights(file, run, embedder, predictor, reader, calibration, means)
     config = setup.with_data_of(config, run, print)
+    if config.clean:
+        _clean(config, weights)
+        return
     for line in calibrating.mismatches(calibration, reader, means is not None) if calibration else []:
         print(line)
     found = (_over_list if config.pairs else _over_set)(config, weights)
@@ -87,6 +90,22 @@ def eval(config: EvalOptions) -> None:
         _calibrate(place, config, weights, found)
     for line in found.bad.lines():
         print(f"Left out, can't be read: {line}")
+
+
+def _clean(config: EvalOptions, weights: Weights) -> None:
+    """Which labels of the data are probably wrong: of all of it, unless a split was typed."""
+    own = config.split is not None and weights.run is not None and setup.same_data(config, weights.run)
+    pictures, split = choose(config.split or "all", setup.load_data(all_as_test(config, own), print))
+    place = cleaning.checked_place(str(config.clean), config, pictures)
+    if weights.run is not None:
+        cleaning.warn_of_trained(pictures, weights.run)
+    bad = BadPictures(len(pictures), config.max_bad_pictures)
+    found = embed_set(weights.predictor, pictures, weights.reader, bad)
+    if dist.is_first():
+        print("".join(f"\n{name}: {value}" for name, value in weights.about(config, pictures, split).items()))
+        cleaning.clean(found, pictures.classes, place)
+        for line in bad.lines():
+            print(f"Left out, can't be read: {line}")
 
 
 def _calibrate(place: Path, config: EvalOptions, weights: Weights, found: Measured) -> None:
