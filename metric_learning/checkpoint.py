@@ -150,6 +150,7 @@ class State:
     optimizer: Optimizer
     step: int = 0
     best: list[float] = field(default_factory=list)  # the score of the best weights so far; empty: none yet
+    scores: list[float] = field(default_factory=list)  # the first score of every evaluation so far
     average: Average | None = None  # of the embedder's weights, where that is what is kept
     further: dict[str, nn.Layer] = field(default_factory=dict)  # more networks, by the name they are saved under
 
@@ -183,7 +184,13 @@ class State:
             write_tensors(part_of(path, dist.rank(), dist.size()), own, {"state": {"step": self.step}})
         dist.barrier()
         if dist.is_first():
-            state = {"step": self.step, "best": self.best, "processes": dist.size(), "sharded": sharded}
+            state = {
+                "step": self.step,
+                "best": self.best,
+                "scores": self.scores,
+                "processes": dist.size(),
+                "sharded": sharded,
+            }
             state |= {"scale": [self.optimizer.scale, self.optimizer.good_steps]}
             state |= {"averaged": self.average.updates} if self.average is not None else {}
             write_tensors(path, arrays, {"embedder": self.embedder.spec.to_dict(), "state": state})
@@ -224,6 +231,7 @@ class State:
         if self.average is not None:
             self.average.restore(_below(arrays, "average."), int(saved["averaged"]), str(path))
         self.step, self.best = step, [float(score) for score in saved["best"]]
+        self.scores = [float(score) for score in saved.get("scores", [])]
 
 
 def part_of(path: Path, rank: int, processes: int) -> Path:

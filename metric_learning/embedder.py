@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import paddle
@@ -13,6 +13,7 @@ from metric_learning.backbones import backbone
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.files import Arrays, one_line, read_metadata, read_tensors, write_tensors
+from metric_learning.losses.classifier import Classifier
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 
@@ -95,18 +96,29 @@ def check_finite(arrays: Arrays, path: str | Path) -> None:
             )
 
 
+class ClassesOf(NamedTuple):
+    """The names of C classes, and what says which of them an embedding is of."""
+
+    names: list[str]
+    classifier: Classifier
+
+
 def save_embedder(
     path: str | Path,
     embedder: Embedder,
     about: dict[str, Any],
     calibration: Calibration | None = None,
     means: GroupMeans | None = None,
+    classes: ClassesOf | None = None,
 ) -> None:
     """Weights and spec as one safetensors file; `about` is what its reader may want to know (step, scores, data)."""
     arrays = embedder.arrays()
-    check_finite(arrays, path)
-    known = {"calibration": calibration.to_dict()} if calibration else {}
+    known: dict[str, Any] = {"calibration": calibration.to_dict()} if calibration else {}
     known |= {"group_means": means.to_dict()} if means else {}
+    if classes is not None:
+        own, how = classes.classifier.to_arrays()
+        arrays, known = arrays | own, known | {"classifier": {**how, "classes": classes.names}}
+    check_finite(arrays, path)
     write_tensors(path, arrays, {"embedder": embedder.spec.to_dict(), "about": about, **known})
 
 
@@ -124,6 +136,21 @@ def saved_calibration(path: str | Path) -> Calibration | None:
 def saved_group_means(path: str | Path) -> GroupMeans | None:
     """The mean embedding of each group, from a file of this toolkit; None where it holds none."""
     return _saved(path, "group_means", GroupMeans.from_dict, "Leave it out by --group_means=False.")
+
+
+def saved_classes(path: str | Path) -> ClassesOf | None:
+    """The classes that a file of this toolkit can tell apart; None where it holds no classifier."""
+
+    def read(saved: Any) -> ClassesOf:
+        names = saved["classes"] if isinstance(saved, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("it does not name its classes")
+        made = Classifier.from_arrays(read_tensors(path)[0], saved)
+        if len(made.weight) != len(names):
+            raise ValueError(f"{len(names)} classes for {len(made.weight)} rows")
+        return ClassesOf(names, made)
+
+    return _saved(path, "classifier", read, "Train a new one by train_elem.py --task=classify.")
 
 
 def _saved(path: str | Path, name: str, read: Callable[[Any], Kept], remedy: str) -> Kept | None:

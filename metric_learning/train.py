@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,22 +18,28 @@ from metric_learning import dist
 from metric_learning.checkpoint import Run, State
 from metric_learning.checks import UserError
 from metric_learning.data.loader import Batch
-from metric_learning.embedder import save_embedder
 from metric_learning.log import RunLog
-from metric_learning.schedule import Schedule
+from metric_learning.schedule import Schedule, stale
 
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is, and what happens how often; all in steps."""
+    """How long a run is, and what happens how often; all in steps.
+
+    early_stop: it ends after so many evaluations in a row that were no better than the best before; 0: never.
+    """
 
     total: int
     display: int
     test: int
     save: int
     keep: int
+    early_stop: int = 0
+
+    def ended(self, state: State) -> bool:
+        return state.step >= self.total or 0 < self.early_stop <= stale(state.scores)
 
 
 def fit(
@@ -45,35 +52,44 @@ def fit(
     figures: Callable[[], dict[str, float]],
     rate: Schedule,
     evaluate: Callable[[], Scores] | None,
+    keep: Callable[[dict[str, Any]], None],
 ) -> None:
     """Go on from state.step to plan.total. Best weights are kept by the first score, then the next, of `evaluate`.
 
-    learn(batch) gives the loss, and leaves the gradients where the optimizer finds them.
+    learn(batch) gives the loss, and leaves the gradients where the optimizer finds them. keep(about) writes the weights
+    as they are; every process calls it. The first score is also what the rate and plan.early_stop go by.
     Checkpoints are written every plan.save steps, at the end, and when the run is interrupted (KeyboardInterrupt).
     A loss or weight that is not finite is a UserError that names the batch; the checkpoints before it stay.
     """
     meter = Meter(plan, log)
     if state.step == 0:
-        _judge(state, run, log, evaluate)
+        _judge(state, log, evaluate, keep)
+    if plan.ended(state):
+        return
     with interrupts() as interrupted, meter.bar(state.step) as bar:
         for batch in _timed(batches, meter):
-            value = _step(state, batch, learn, rate)
+            lr = rate(state.step, state.scores)
+            value = _step(state, batch, learn, lr)
             bar.update()
-            meter.add(state.step, len(batch.labels) * dist.size(), value, rate(state.step - 1), figures, bar)
-            last = state.step == plan.total
-            if state.step % plan.test == 0 or last:
-                _judge(state, run, log, evaluate)
+            meter.add(state.step, len(batch.labels) * dist.size(), value, lr, figures, bar)
+            if state.step % plan.test == 0 or state.step == plan.total:
+                _judge(state, log, evaluate, keep)
+            last = plan.ended(state)
             # Asked once: what is said to be saved is saved, whenever the signal comes, and to whichever process.
             stop = dist.any_of(interrupted())
             if state.step % plan.save == 0 or last or stop:
                 state.save(run, plan.keep)
             if stop:
                 raise KeyboardInterrupt(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
+            if last:
+                break
+    if state.step < plan.total:
+        log.say(f"Stopped at step {state.step}: {stale(state.scores)} evaluations without a better score.")
 
 
-def _step(state: State, batch: Batch, learn: Callable[[Batch], float], rate: Schedule) -> float:
+def _step(state: State, batch: Batch, learn: Callable[[Batch], float], lr: float) -> float:
     """One update; the loss before it."""
-    state.optimizer.set_lr(rate(state.step))
+    state.optimizer.set_lr(lr)
     dist.meet()
     value = learn(batch)
     if not math.isfinite(value):
@@ -85,13 +101,16 @@ def _step(state: State, batch: Batch, learn: Callable[[Batch], float], rate: Sch
     return value
 
 
-def _judge(state: State, run: Run, log: RunLog, evaluate: Callable[[], Scores] | None) -> None:
+def _judge(
+    state: State, log: RunLog, evaluate: Callable[[], Scores] | None, keep: Callable[[dict[str, Any]], None]
+) -> None:
     """Score the weights as they are now, and keep them if they are the best so far (without a judge: the newest)."""
-    about: dict[str, object] = {"step": state.step}
+    about: dict[str, Any] = {"step": state.step}
     with state.judged():
         if evaluate is not None:
             scores = evaluate()
             log.scalars("val", scores, state.step)
+            state.scores.append(next(iter(scores.values())))
             better = not state.best or list(scores.values()) > state.best
             said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
             log.say(f"step {state.step}: {said}{' (best so far)' if better else ''}")
@@ -99,8 +118,7 @@ def _judge(state: State, run: Run, log: RunLog, evaluate: Callable[[], Scores] |
                 return
             state.best = list(scores.values())
             about["val"] = scores
-        if dist.is_first():
-            save_embedder(run.best, state.embedder, about)
+        keep(about)
 
 
 class Meter:

@@ -14,9 +14,10 @@ from paddle import nn
 from safetensors import deserialize
 
 from metric_learning.checks import UserError
-from metric_learning.embedder import Embedder, EmbedderSpec
+from metric_learning.embedder import Embedder, EmbedderSpec, saved_spec
 from metric_learning.files import Arrays, atomic_write, one_line, read_pdparams, read_tensors
 from metric_learning.formats import recognise, split_heads, strip_prefixes, torch_names
+from metric_learning.losses.classifier import BIAS, WEIGHT
 from metric_learning.torch_file import SUFFIXES, read_torch
 
 # A typed model stands for those of its kind as well: the file says which one it is.
@@ -28,7 +29,8 @@ def load_weights(embedder: Embedder, path: str | Path, partial: bool = False) ->
 
     Weights that do not fit by name and shape are a UserError; with `partial` those that fit are taken.
     """
-    match = _match(embedder, read_arrays(path), path, partial)
+    arrays = {name: a for name, a in read_arrays(path).items() if not _of_own_classifier(name, path)}
+    match = _match(embedder, arrays, path, partial)
     if match.wrong and not (partial and match.fits):
         raise UserError(f"{path} does not fit {embedder.spec.model}: {match.report()}. {_remedy(partial)}")
     unfit = next((name for name, value in match.fits.items() if not np.isfinite(value).all()), None)
@@ -38,6 +40,10 @@ def load_weights(embedder: Embedder, path: str | Path, partial: bool = False) ->
     for name, value in match.fits.items():
         state[name].set_value(paddle.to_tensor(value.astype(state[name].numpy().dtype)))
     return f"Weights from {path}{''.join(f'; {note}' for note in match.notes)}."
+
+
+def _of_own_classifier(name: str, path: str | Path) -> bool:
+    return name in (WEIGHT, BIAS) and saved_spec(path) is not None
 
 
 def foreign_spec(path: str | Path) -> tuple[EmbedderSpec, str] | None:

@@ -15,7 +15,7 @@ from metric_learning.data.loader import BadPictures, train_batches
 from metric_learning.data.samplers import ClassSampler, ShuffleSampler
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.transforms import PictureSpec, TrainTransform
-from metric_learning.embedder import Embedder, EmbedderSpec
+from metric_learning.embedder import Embedder, EmbedderSpec, save_embedder
 from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.optimizer import Optimizer
@@ -122,7 +122,9 @@ class Training:
     def embed(self, batch):
         return self.forward(paddle.to_tensor(batch.images))
 
-    def go(self, stop: int, save: int = 4, test: int = 4, keep: int = 0, rate=None, batches=None) -> "Training":
+    def go(
+        self, stop: int, save: int = 4, test: int = 4, keep: int = 0, rate=None, batches=None, early_stop: int = 0
+    ) -> "Training":
         spec = self.state.embedder.spec.picture
         transform = TrainTransform(spec, 0.5, True, 0.2)
         bad = BadPictures(len(self.pictures))
@@ -139,7 +141,7 @@ class Training:
                 bad=bad,
             )
         self.state.embedder.train()
-        plan = Plan(stop, 2, test, save, keep)
+        plan = Plan(stop, 2, test, save, keep, early_stop)
         rate = rate or schedule("cosine_decay", 0.05, self.total, warmup=2)
         with contextlib.closing(batches) if hasattr(batches, "close") else contextlib.nullcontext():
             fit(
@@ -152,5 +154,6 @@ class Training:
                 lambda: self.loss.figures,
                 rate,
                 self.judge,
+                lambda about: save_embedder(self.run.best, self.state.embedder, about),
             )
         return self

@@ -6,7 +6,7 @@ import pytest
 
 from metric_learning.checks import UserError
 from metric_learning.config import names
-from metric_learning.schedule import STRATEGIES, schedule
+from metric_learning.schedule import STRATEGIES, plateaus, schedule, stale
 
 
 def rates(strategy, total, **options):
@@ -51,3 +51,29 @@ def test_an_unknown_strategy_names_the_nearest():
 
 def test_the_command_line_knows_the_same_strategies():
     assert tuple(STRATEGIES) == names.STRATEGIES
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "expected"),
+    [
+        ([], 1, 0),
+        ([0.5], 1, 0),
+        ([0.5, 0.5], 1, 1),  # no better is worse
+        ([0.5, 0.4, 0.6, 0.5], 2, 0),
+        ([0.5, 0.4, 0.5, 0.3], 2, 1),  # one too few for a second time
+        ([0.5, 0.4, 0.5, 0.3, 0.2], 2, 2),
+        ([0.5, 0.4, 0.3, 0.6, 0.6, 0.6], 2, 2),
+    ],
+)
+def test_plateaus_are_counted_anew_after_each(scores, patience, expected):
+    assert plateaus(scores, patience) == expected
+    rate = schedule("plateau", 0.4, 10, warmup=2, decay=0.5, patience=patience)
+    assert rate(5, scores) == pytest.approx(0.4 * 0.5**expected)
+    assert rate(0, scores) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"), [([], 0), ([0.5], 0), ([0.5, 0.5], 1), ([0.1, 0.9, 0.9, 0.2], 2), ([0.3, 0.2, 0.4], 0)]
+)
+def test_how_long_ago_the_best_score_was(scores, expected):
+    assert stale(scores) == expected

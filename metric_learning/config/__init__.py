@@ -3,6 +3,7 @@
 This package imports neither Paddle nor NumPy, so that --help and a refused option answer at once.
 """
 
+from metric_learning.config.attributes import CLASSIFY as CLASSIFY
 from metric_learning.config.base import Options as Options
 from metric_learning.config.base import options as options
 from metric_learning.config.elem import ElemOptions as ElemOptions
@@ -19,3 +20,4 @@ from metric_learning.config.values import fars_of as fars_of
 from metric_learning.config.values import numbers_of as numbers_of
 from metric_learning.config.values import shape_of as shape_of
 from metric_learning.config.values import steps_of as steps_of
+from metric_learning.config.values import vote_weights_of as vote_weights_of

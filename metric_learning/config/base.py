@@ -34,6 +34,8 @@ class Options:
         None, "training classes kept to choose the best weights by: count or share [0.1]"
     )
     split_seed: int = option(0, "which classes are kept; stays the same while --seed varies")
+    group_column: str | None = option(None, "column of a csv that names the groups [group, else race]")
+    skip_missing: bool = option(False, "leave out rows of a csv whose id has no picture, instead of stopping")
     max_bad_pictures: float = option(0.01, "share of unreadable pictures above which a run stops", resumable=True)
     num_workers: int = option(2, "threads that read pictures; 0: in the main one", resumable=True)
     threads: int = option(0, "CPU threads that compute; 0: all cores", resumable=True)

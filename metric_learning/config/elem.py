@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from metric_learning.checks import UserError, check_range
+from metric_learning.config.attributes import AttributeOptions
 from metric_learning.config.base import option
 from metric_learning.config.names import CENTER_STARTS, CENTERS, ELEMENT_LOSSES
-from metric_learning.config.training import DEMO, TrainOptions
+from metric_learning.config.training import DEMO
 from metric_learning.config.values import class_weights_of, group_margins_of
 
 # The settings of each margin. Tests hold them equal to what the losses take.
@@ -26,7 +27,7 @@ _ARC = ("scale", "margin", "easy_margin")  # also typed as --arc_scale and so on
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElemOptions(TrainOptions):
+class ElemOptions(AttributeOptions):
     """Stage one: one picture at a time against class centres."""
 
     command: ClassVar[str] = "train_elem"
@@ -122,6 +123,7 @@ class ElemOptions(TrainOptions):
         if "partial_rate" in self.typed and self.centers != "partial" and self.checkpoint is None:
             raise UserError("--partial_rate has no meaning without --centers=partial.")
         for what, wanted in (
+            ("task=classify", self.task == "classify"),
             ("init_centers=means", self.init_centers == "means"),
             ("label_smoothing", self.label_smoothing > 0),
             ("loss_name=bce", self.loss_name == "bce" and self.centers == "partial"),

@@ -12,9 +12,11 @@ PAIR_LOSSES = (
     *("triplet", "quadruplet", "quadruplet_full", "eml", "npairs"),
     *("contrastive", "multi_similarity", "circle", "supcon", "recall_at_k"),
 )
+TASKS = ("embed", "classify")
+VOTES = ("hard", "soft", "weighted", "fusion")
 MININGS = ("given", "batch_hard", "semi_hard", "batch_all")
 DATASETS = ("sop", "folders", "groups", "csv", "recordio")
-STRATEGIES = ("piecewise_decay", "cosine_decay", "linear_decay", "constant")
+STRATEGIES = ("piecewise_decay", "cosine_decay", "linear_decay", "constant", "plateau")
 OPTIMIZERS = ("momentum", "adam")
 PRECISIONS = ("auto", "float32", "bfloat16")
 FROZEN = ("none", "norms", "backbone")

@@ -95,8 +95,20 @@ class TrainOptions(Options):
     lr: float = option(0.01, "learning rate")
     lr_strategy: str = option("piecewise_decay", "how the learning rate falls", choices=STRATEGIES)
     lr_steps: str = option("15000,25000", "steps at which piecewise_decay divides the rate by 10")
+    plateau_patience: int = option(
+        3, "plateau: evaluations without a better validation score before the rate falls", resumable=True
+    )
+    plateau_factor: float = option(0.1, "plateau: what the rate is multiplied by")
     warmup_steps: int = option(0, "steps over which the rate rises to --lr")
     total_iter_num: int = option(30000, "steps of the run", resumable=True)
+    epochs: float | None = option(
+        None,
+        "length of the run in passes over the training pictures, instead of --total_iter_num; one evaluation and "
+        "one checkpoint each, unless --test_iter_step and --save_iter_step are typed",
+    )
+    early_stop: int = option(
+        0, "the run ends after so many evaluations without a better validation score; 0: never", resumable=True
+    )
     display_iter_step: int = option(10, "steps between two lines of the log", resumable=True)
     test_iter_step: int = option(1000, "steps between two evaluations on the validation classes", resumable=True)
     save_iter_step: int = option(1000, "steps between two checkpoints", resumable=True)
@@ -121,6 +133,16 @@ class TrainOptions(Options):
             check_range(f"--{name}", getattr(self, name), 1, 10**6)
         for name in ("total_iter_num", "display_iter_step", "test_iter_step", "save_iter_step"):
             check_range(f"--{name}", getattr(self, name), 1, COUNT)
+        check_range("--plateau_patience", self.plateau_patience, 1, COUNT)
+        check_range("--plateau_factor", self.plateau_factor, high=0.999, above=0)
+        check_range("--early_stop", self.early_stop, 0, COUNT)
+        if self.epochs is not None:
+            check_range("--epochs", self.epochs, high=10**6, above=0)
+            if "total_iter_num" in self.typed and self.checkpoint is None:
+                raise UserError("--epochs and --total_iter_num are two lengths of one run. Type one of them.")
+        for name in ("plateau_patience", "plateau_factor"):
+            if name in self.typed and self.lr_strategy != "plateau" and self.checkpoint is None:
+                raise UserError(f"--{name} has no meaning without --lr_strategy=plateau.")
         for name in ("weight_decay", "clip_norm"):
             check_range(f"--{name}", getattr(self, name), 0)
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)

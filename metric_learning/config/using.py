@@ -5,15 +5,17 @@ from typing import ClassVar
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import COUNT, Options, option
-from metric_learning.config.names import MODELS, SPLITS
-from metric_learning.config.values import check_channel_numbers, fars_of, shape_of
+from metric_learning.config.names import MODELS, SPLITS, TASKS, VOTES
+from metric_learning.config.values import check_channel_numbers, fars_of, shape_of, vote_weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class UseOptions(Options):
     """What eval and infer share: they need no flags, all that they have to know travels with the weights."""
 
-    pretrained_model: str | None = option(None, "weights: a run or a file; by default the newest run")
+    pretrained_model: str | None = option(
+        None, "weights: a run or a file; by default the newest run; with commas several classifiers, that vote"
+    )
     checkpoint: str | None = option(None, "the same as --pretrained_model")
     batch_size: int = option(10, "pictures a step")
     model: str | None = option(None, "backbone; by default as the weights say", choices=MODELS)
@@ -26,6 +28,22 @@ class UseOptions(Options):
     partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
     group_means: bool = option(True, "pairs: take off the mean embedding of their group, where the weights hold those")
     flip_test: bool = option(False, "add the embedding of the mirrored picture")
+    task: str | None = option(
+        None, "embed: by distances; classify: what class a picture is of; by default as the weights say", choices=TASKS
+    )
+    vote: str | None = option(
+        None,
+        "several classifiers: hard: most say so; soft: mean probability; weighted: by --weights; fusion: a regression "
+        "on the embeddings of all, fitted on the validation pictures [soft]",
+        choices=VOTES,
+    )
+    weights: str | None = option(
+        None, "vote=weighted: a number for each classifier, such as 2,1,1; or fit: on the validation pictures"
+    )
+    uncertain: str | None = option(
+        None, "classify: write the pictures between two classes into this csv, and a picture sheet beside it"
+    )
+    uncertain_band: float = option(0.05, "uncertain: how far from one half; of more classes, from the middle of two")
 
     def validate(self) -> None:
         super().validate()
@@ -39,9 +57,25 @@ class UseOptions(Options):
             check_range("--test_crop", self.test_crop, 0.1, 1)
         if self.pretrained_model and self.checkpoint and self.pretrained_model != self.checkpoint:
             raise UserError("--pretrained_model and --checkpoint name two different weights; give one of them.")
+        self._check_vote()
+
+    def _check_vote(self) -> None:
+        check_range("--uncertain_band", self.uncertain_band, 0, 0.5)
+        if self.weights is not None:
+            if self.vote != "weighted":
+                raise UserError("--weights has no meaning without --vote=weighted.")
+            if self.weights != "fit":
+                vote_weights_of(self.weights)
+        elif self.vote == "weighted":
+            raise UserError("--vote=weighted needs --weights: numbers such as 2,1,1, or fit.")
+        for name in ("vote", "uncertain"):
+            if getattr(self, name) is not None and self.task == "embed":
+                raise UserError(f"--{name} has no meaning with --task=embed.")
+        if "uncertain_band" in self.typed and self.uncertain is None:
+            raise UserError("--uncertain_band has no meaning without --uncertain.")
 
     @property
-    def weights(self) -> str | None:
+    def named_weights(self) -> str | None:
         return self.pretrained_model or self.checkpoint
 
 
@@ -98,7 +132,7 @@ class InferOptions(UseOptions):
     batch_size: int = option(1, "pictures a step")
     input: str | None = option(None, "a folder, a list (one path a line) or a picture to embed [the test pictures]")
     output: str | None = option(
-        None, "where the embeddings (.npz) or the scores of --pairs (.csv) go [in the run's folder]"
+        None, "where the embeddings (.npz), the scores of --pairs or the classes (.csv) go [in the run's folder]"
     )
     pair: list[str] | None = option(None, "two pictures to compare: --pair a.jpg b.jpg")
     pairs: str | None = option(None, "pairs to score into --output: csv (a,b[,group]), or any list that eval takes")
@@ -106,6 +140,7 @@ class InferOptions(UseOptions):
     threshold: float | None = option(None, "cosine from which two pictures are the same, instead of the stored one")
     query: str | None = option(None, "a picture, to find the nearest among the embeddings in --output")
     top_k: int = option(5, "how many of the nearest")
+    probabilities: bool = option(False, "classify: a column for the probability of each class")
 
     def validate(self) -> None:
         super().validate()

@@ -97,6 +97,17 @@ def _named_numbers(option: str, text: str, rule: str) -> dict[str, float]:
     return found
 
 
+def vote_weights_of(text: str) -> tuple[float, ...]:
+    """'2,1,1' -> (2.0, 1.0, 1.0), none below 0 and not all 0."""
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
+        raise UserError(f"--weights must be fit, or numbers of 0 and more such as 2,1,1; got {text!r}.")
+    return weights
+
+
 def boolean(text: str) -> bool:
     """True, False, 1, 0, yes, no, on, off, in any case."""
     value = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_choice
-from metric_learning.data.lists import read_csv, read_sop_list
+from metric_learning.data.lists import PLAIN, CsvRules, read_csv, read_sop_list
 from metric_learning.data.names import Coded, blocks
 from metric_learning.data.record_lists import TRAIN, read_recordio
 from metric_learning.data.samples import Parts as Parts
@@ -128,10 +128,11 @@ def recognise(data_dir: str | Path) -> str:
     return "groups" if nested and all(_is_group_name(folder.name) for folder in folders) else "folders"
 
 
-def read_parts(data_dir: str | Path, kind: str) -> Parts:
+def read_parts(data_dir: str | Path, kind: str, rules: CsvRules = PLAIN) -> Parts:
     """Read the data at `data_dir` as `kind` (a name in SOURCES); a UserError where there is none or it is malformed."""
     check_choice("--dataset", kind, SOURCES)
-    return {name: Samples.of(samples) for name, samples in SOURCES[kind](Path(data_dir)).items()}
+    found = _read_csv_folder(Path(data_dir), rules) if kind == "csv" else SOURCES[kind](Path(data_dir))
+    return {name: Samples.of(samples) for name, samples in found.items()}
 
 
 # ---- Stanford Online Products' lists
@@ -183,15 +184,15 @@ def _is_group_name(name: str) -> bool:
 # ---- csv
 
 
-def _read_csv_folder(root: Path) -> Parts:
+def _read_csv_folder(root: Path, rules: CsvRules = PLAIN) -> Parts:
     if root.is_file():
-        return read_csv(root)
+        return read_csv(root, rules)
     check_folder(root)
     names = sorted(entry.name for entry in visible(root) if _is_csv(entry.name))
     if len(names) != 1:
         what = f"several csv files ({', '.join(names[:5])})" if names else "no csv file"
         raise UserError(f"{root} holds {what}; name the one to read with --train_list, or choose another --dataset.")
-    return read_csv(root / names[0])
+    return read_csv(root / names[0], rules)
 
 
 def _is_csv(name: str) -> bool:

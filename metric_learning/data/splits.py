@@ -6,14 +6,14 @@ system and NumPy version, and a class added later does not reshuffle the rest.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
-from metric_learning.data.lists import read_list
+from metric_learning.data.lists import PLAIN, CsvRules, read_list
 from metric_learning.data.names import Coded
 from metric_learning.data.samples import Parts, Samples
 from metric_learning.data.sources import SOP_LISTS, PictureSet, read_parts, recognise
@@ -45,6 +45,7 @@ def load_splits(
     seed: int = 0,
     train_list: str | Path | None = None,
     test_list: str | Path | None = None,
+    rules: CsvRules = PLAIN,
 ) -> Splits:
     """Read the data and split it by class.
 
@@ -54,8 +55,8 @@ def load_splits(
     """
     check_amount("--test_classes", test_classes)
     check_amount("--val_classes", val_classes)
-    kind, parts = _read(Path(data_dir), dataset, train_list, test_list)
-    notes = [f"data: {data_dir} read as {kind!r} (--dataset changes that)"]
+    kind, parts = read_lists(Path(data_dir), dataset, train_list, test_list, rules)
+    notes = [read_as(data_dir, kind)]
     if kind == "sop" and "test" not in parts and test_classes is None:
         wanted = SOP_LISTS["test"]
         raise UserError(
@@ -69,8 +70,12 @@ def load_splits(
     train, val = _part(train, parts, "val", val_classes, seed, notes)
     notes += _overlaps(train, val, test)
     sets = {"train": PictureSet.of(train), "val": PictureSet.of(val), "test": PictureSet.of(test)}
-    notes += [_describe(name, pictures) for name, pictures in sets.items()]
+    notes += [describe(name, pictures) for name, pictures in sets.items()]
     return Splits(**sets, kind=kind, notes=notes)
+
+
+def read_as(data_dir: str | Path, kind: str) -> str:
+    return f"data: {data_dir} read as {kind!r} (--dataset changes that)"
 
 
 def check_amount(what: str, value: float | None) -> None:
@@ -85,14 +90,24 @@ def check_amount(what: str, value: float | None) -> None:
 # ---- reading
 
 
-def _read(
-    data_dir: Path, dataset: str | None, train_list: str | Path | None, test_list: str | Path | None
+def read_lists(
+    data_dir: Path,
+    dataset: str | None,
+    train_list: str | Path | None,
+    test_list: str | Path | None,
+    rules: CsvRules = PLAIN,
 ) -> tuple[str, Parts]:
+    """(kind of source, its parts): of the data folder, or of the lists that are named.
+
+    Only the test list may lack labels, where the rules let it.
+    """
+    for_training = replace(rules, labelled=True)
     if train_list is None and test_list is None:
         kind = dataset or recognise(data_dir)
-        return kind, read_parts(data_dir, kind)
+        return kind, read_parts(data_dir, kind, for_training)
     check_folder(data_dir)
-    kind, parts = read_list(_find_list(train_list or _default_list(data_dir), data_dir), data_dir)
+    here, for_training = replace(rules, folder=data_dir), replace(for_training, folder=data_dir)
+    kind, parts = read_list(find_list(train_list or _default_list(data_dir), data_dir), data_dir, for_training)
     if dataset not in (None, kind):
         raise UserError(
             f"--train_list and --test_list name {kind} lists, which --dataset={dataset} does not read; drop one."
@@ -103,7 +118,7 @@ def _read(
     if test_list is not None:
         if "test" in parts:
             raise UserError(f"--test_list={test_list}: the split column of the training list names test pictures too.")
-        test_kind, test_parts = read_list(_find_list(test_list, data_dir), data_dir)
+        test_kind, test_parts = read_list(find_list(test_list, data_dir), data_dir, here)
         if test_kind != kind:
             raise UserError(
                 f"--test_list={test_list} is a {test_kind} list but the training list is {kind}; use one kind."
@@ -118,7 +133,7 @@ def _default_list(data_dir: Path) -> Path:
     return data_dir / SOP_LISTS["train"]
 
 
-def _find_list(name: str | Path, data_dir: Path) -> Path:
+def find_list(name: str | Path, data_dir: Path) -> Path:
     for path in (Path(name), data_dir / name):
         if path.is_file():
             return path
@@ -175,7 +190,7 @@ def _choose(train: Samples, counts: Numbers, name: str, count: int, seed: int) -
     """The codes of the classes to split off; counts: how many pictures those of train.labels.names have, 0 or more."""
     names = train.labels.names
     there = np.array(sorted(np.flatnonzero(counts).tolist(), key=names.__getitem__), np.int64)
-    ranks = np.fromiter((_rank(seed, name, names[code]) for code in there), np.uint64, len(there))
+    ranks = np.fromiter((hashed(seed, name, names[code]) for code in there), np.uint64, len(there))
     ranked = there[np.argsort(ranks, kind="stable")]  # of equal ranks the first name comes first
     group_of = _first_groups(train)
     if name == "test":
@@ -212,8 +227,8 @@ def allocate(sizes: Sequence[int], count: int) -> list[int]:
     return shares
 
 
-def _rank(seed: int, purpose: str, label: str) -> int:
-    """A hash of eight bytes."""
+def hashed(seed: int, purpose: str, label: str) -> int:
+    """A hash of eight bytes: the place of a class in the order in which they are chosen."""
     text = f"{seed}/{purpose}/{label}".encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -235,7 +250,7 @@ def _overlaps(train: Samples, val: Samples, test: Samples) -> list[str]:
     return notes
 
 
-def _describe(name: str, pictures: PictureSet) -> str:
+def describe(name: str, pictures: PictureSet) -> str:
     if not len(pictures):
         return f"{name}: no pictures"
     singles = int((pictures.class_counts() == 1).sum())

@@ -39,6 +39,11 @@ class Classifier:
             shapes = f"weight {weight.shape}, bias {None if bias is None else bias.shape}, scale {self.scale}"
             raise UserError(f"A classifier needs a finite weight (C, D), bias (C,), scale above 0; got {shapes}.")
 
+    def first(self, count: int) -> "Classifier":
+        """The first so many classes of it."""
+        bias = None if self.bias is None else self.bias[:count]
+        return Classifier(self.weight[:count], bias, self.cosine, self.scale)
+
     def logits(self, embeddings: NDArray[np.floating[Any]]) -> Floats:
         """embeddings (N, D) -> logits (N, C) float32."""
         x = np.asarray(embeddings, np.float32)

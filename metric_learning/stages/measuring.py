@@ -29,6 +29,8 @@ from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
 from metric_learning.stages import calibrating, cleaning, setup
+from metric_learning.stages.attributes import eval_classes
+from metric_learning.stages.voting import classifies
 
 AnyUse = TypeVar("AnyUse", bound=UseOptions)
 
@@ -61,8 +63,11 @@ class Measured:
 
 def eval(config: EvalOptions) -> None:
     """Print the table, write json and plot beside it, and with --calibrate the weights with what was fitted."""
-    file, run = setup.find_weights(config)
     setup.begin(config)
+    if classifies(config):
+        eval_classes(config)
+        return
+    file, run = setup.find_weights(config)
     embedder = setup.load_embedder(file, config, print)
     output = setup.output_file(config.output, run, "eval.json")
     setup.check_writable(output.parent, "--output")

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from metric_learning.checkpoint import Run, newest_run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import Options, TrainOptions, UseOptions, numbers_of, shape_of
 from metric_learning.data.duplicates import duplicates
+from metric_learning.data.lists import CsvRules
 from metric_learning.data.names import joined
+from metric_learning.data.picture_splits import Division, divide
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits, load_splits
 from metric_learning.data.synthetic import write_demo_faces
@@ -28,7 +30,10 @@ Say = Callable[[str], None]
 DEMO_FOLDER = "demo_faces"
 
 # What a later command takes over from the run that its weights come from, so that classes kept for the test stay kept.
-DATA_OPTIONS = ("data_dir", "dataset", "train_list", "test_list", "test_classes", "val_classes", "split_seed")
+DATA_OPTIONS = (
+    *("data_dir", "dataset", "train_list", "test_list", "test_classes", "val_classes", "split_seed"),
+    *("group_column", "skip_missing"),
+)
 
 
 def data_of(run: Run) -> dict[str, Any]:
@@ -65,8 +70,8 @@ def begin(config: Options) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the first one says all that there is to say
 
 
-def load_data(config: Options, say: Say) -> Splits:
-    """Read and split the data; without --data_dir draw the demo faces first."""
+def load_data(config: Options, say: Say, division: Division | None = None) -> Splits:
+    """Read and split the data, by class or, with a division, by picture; without --data_dir draw demo faces first."""
     folder = config.data_dir
     if folder is None:
         if dist.is_first():
@@ -74,18 +79,25 @@ def load_data(config: Options, say: Say) -> Splits:
         dist.barrier()
         folder = DEMO_FOLDER
         say(f"Demo faces: ./{DEMO_FOLDER}, drawings of nobody; nothing about real people follows from them.")
-    splits = load_splits(
-        folder,
-        config.dataset,
-        test_classes=config.test_classes,
-        val_classes=config.val_classes,
-        seed=config.split_seed,
-        train_list=config.train_list,
-        test_list=config.test_list,
-    )
+    lists: dict[str, Any] = {"train_list": config.train_list, "test_list": config.test_list}
+    lists["rules"] = CsvRules(None, config.group_column, config.skip_missing)
+    if division is not None:
+        splits = divide(folder, config.dataset, division, **lists)
+    else:
+        shares: dict[str, Any] = {"test_classes": config.test_classes, "val_classes": config.val_classes}
+        splits = load_splits(folder, config.dataset, **shares, seed=config.split_seed, **lists)
     for line in splits.notes:
         say(line)
     return splits
+
+
+def division_of(options: Mapping[str, Any]) -> Division | None:
+    """How a run of these options divides the pictures; None where it sets classes apart."""
+    if options.get("task") != "classify":
+        return None
+    known = {"val_share": 0.2, "test_share": None, "folds": 0} | dict(options)
+    fold = int(options.get("fold") or 1)
+    return Division(known["val_share"], known["test_share"], known["folds"], fold, int(options.get("split_seed", 0)))
 
 
 def report_duplicates(splits: Splits, say: Say) -> None:
@@ -140,8 +152,8 @@ def check_writable(folder: str | Path, option: str) -> None:
 
 def find_weights(config: UseOptions) -> tuple[Path, Run | None]:
     """The weights that eval and infer were asked for, or those of the newest run; and their run, if they have one."""
-    if config.weights:
-        file = weights_file(config.weights)
+    if config.named_weights:
+        file = weights_file(config.named_weights)
         return file, run_of(file)
     run = newest_run(config.model_save_dir)
     if run is None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from metric_learning import dist
 from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
-from metric_learning.config import TrainOptions, resumed
+from metric_learning.config import CLASSIFY, ElemOptions, TrainOptions, resumed
 from metric_learning.config.names import AUGMENTATIONS, COLOURS
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
@@ -58,6 +58,12 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
         shown = ("model", "image_shape", "train_batch_size", "total_iter_num", "lr")
         recipe = ", ".join(f"{name}={getattr(config, name)}" for name in shown)
         say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
+    if isinstance(config, ElemOptions) and config.task == "classify":
+        by_steps = "total_iter_num" in config.typed
+        small = {name: value for name, value in CLASSIFY.items() if not (by_steps and name == "epochs")}
+        config = config.with_defaults(**small)
+        told = ", ".join(f"{name}={getattr(config, name)}" for name in small)
+        say(f"--task=classify: a recipe for two CPU cores, unless typed otherwise ({told}).")
     config = _like_the_weights(config, say)
     if before is not None and setup.same_data(config, before):
         config = config.with_defaults(**_augmentation_of(before.config(), config.typed))

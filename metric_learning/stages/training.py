@@ -1,7 +1,6 @@
 """train_elem and train_pair: they differ in options, sampler and loss; all the rest is one piece."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,27 @@ from metric_learning import dist, runtime
 from metric_learning.average import Average
 from metric_learning.batch_norm import share_statistics
 from metric_learning.checkpoint import Run, State, new_run, newest_run
+from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
 from metric_learning.data.augmentation import Augmentation
 from metric_learning.data.loader import BadPictures, Batch, own_slots, train_batches
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
-from metric_learning.engine import Predictor
-from metric_learning.evaluate import embed_set, retrieval, verification
-from metric_learning.extract import Reader
-from metric_learning.files import read_metadata, write_json
+from metric_learning.files import write_json
 from metric_learning.freezing import freeze, freeze_layers, learning
 from metric_learning.log import NoLog, RunLog
 from metric_learning.losses import PoolLoss
 from metric_learning.pool_step import PoolStep, same_as
 from metric_learning.recompute import recompute_blocks
-from metric_learning.report import Report
-from metric_learning.schedule import schedule
-from metric_learning.stages import calibrating, grouping, pooling, setup
-from metric_learning.stages.parts import Forward, Parts, by_onednn, forward_of, optimizer, parts
+from metric_learning.schedule import Schedule, schedule
+from metric_learning.stages import folding, grouping, pooling, setup
+from metric_learning.stages.judging import Judge, Stage, judge_of
+from metric_learning.stages.parts import by_onednn, forward_of, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
-from metric_learning.stages.teaching import Teacher, named_teacher, next_generation, run_of_teacher, teacher_of
+from metric_learning.stages.teaching import named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
-from metric_learning.train import Plan, Scores, fit
-from metric_learning.weights import load_weights
-
-FARS = (0.1, 0.01, 0.001)
+from metric_learning.train import Plan, fit
 
 
 def train_elem(config: ElemOptions) -> None:
@@ -45,7 +39,13 @@ def train_elem(config: ElemOptions) -> None:
     run, checkpoint, config = resume(config)
     if run is None:
         config = start(config, None, say)
-    _train_all(config, run, checkpoint, say)
+    run = _train_all(config, run, checkpoint, say)
+    while following := folding.next_fold(config, run):
+        config, run, checkpoint = following
+        say = Lines()
+        run = _train_all(config, run, checkpoint, say)
+    if config.fold_series is not None and dist.is_first():
+        folding.summary(config.fold_series, Path(config.model_save_dir))
 
 
 def train_pair(config: PairOptions) -> None:
@@ -71,29 +71,15 @@ class Lines(list[str]):
         self.append(text)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """All that one stage trains: its options, pictures, network, loss, and the state that is saved."""
-
-    config: TrainOptions
-    splits: Splits
-    embedder: Embedder
-    parts: Parts
-    state: State
-    forward: Forward
-    teacher: Teacher | None
-    bad: BadPictures
-    unseen: bool  # whether the test classes took no part in this training nor in that of the weights it starts from
-
-
-def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> None:
-    """The run, then the generations of students behind it, each a run of its own."""
+def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
+    """The run, then the generations of students behind it, each a run of its own; the last of them."""
     config = named_teacher(config)
     run = _train(config, run, checkpoint, say)
     while config.generation < config.generations:
         say = Lines()
         config, begun = next_generation(config, run, say)
         run = _train(config, begun, begun.latest if begun and begun.latest.is_file() else None, say)
+    return run
 
 
 def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
@@ -107,15 +93,18 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
         setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
     stage = _build(config, checkpoint, say)
     if run is None:
-        run = _new_run(config)
+        run = _new_run(stage.config)
     with RunLog(run.folder) if dist.is_first() else NoLog() as log:
         log.record(say)
         log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]}{_processes()})")
         if dist.is_first():
             classes = {name: getattr(stage.splits, name).classes for name in ("train", "val", "test")}
             write_json(run.folder / "classes.json", classes)
-        _fit(stage, run, log)
-        _final(stage, run, log)
+        judge = judge_of(stage, run, log)
+        _fit(stage, run, log, judge)
+        judge.final()
+        for line in stage.bad.lines():
+            log.say(f"Left out, can't be read: {line}")
     return run
 
 
@@ -133,11 +122,13 @@ def _processes() -> str:
 
 
 def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
-    splits = setup.load_data(config, say)
+    division = setup.division_of(vars(config))
+    splits = setup.load_data(config, say, division)
     setup.report_duplicates(splits, say)
+    config = _sized(config, splits, say)
     unseen = not set(splits.test.classes) & (set(splits.train.classes) | set(splits.val.classes))
     for before in (starting_run(config), run_of_teacher(config)):
-        if before is not None and setup.report_overlap(splits.test, before, say):
+        if division is None and before is not None and setup.report_overlap(splits.test, before, say):
             unseen = False
     grouping.check_groups(config, splits.train)
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
@@ -179,20 +170,25 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
 
-def _fit(stage: Stage, run: Run, log: RunLog) -> None:
-    config, embedder, loss = stage.config, stage.embedder, stage.parts.loss
-    picture, teacher = embedder.spec.picture, stage.teacher
+def _sized(config: TrainOptions, splits: Splits, say: Lines) -> TrainOptions:
+    """The options with the number of steps that --epochs means for these pictures."""
+    for name, used in (("lr_strategy=plateau", config.lr_strategy == "plateau"), ("early_stop", config.early_stop)):
+        if used and not len(splits.val):
+            raise UserError(f"--{name} goes by validation pictures; there are none. See --val_classes, --val_share.")
+    if config.epochs is None:
+        return config
+    each = max(1, round(len(splits.train) / config.train_batch_size))
+    total = max(1, round(config.epochs * each))
+    config = config.with_defaults(total_iter_num=total, test_iter_step=each, save_iter_step=each)
+    size = config.train_batch_size
+    say(f"{config.epochs:g} epochs of {each} steps: {config.total_iter_num} steps of {size} pictures.")
+    return config
+
+
+def _fit(stage: Stage, run: Run, log: RunLog, judge: Judge) -> None:
+    config, loss, teacher = stage.config, stage.parts.loss, stage.teacher
     step = _step(stage)
-
-    def evaluate() -> Scores:
-        reader = Reader(picture, config.test_batch_size, config.num_workers, quiet=True)
-        predictor = Predictor(embedder, picture.shape, config.precision)
-        embedded = embed_set(predictor, stage.splits.val, reader, stage.bad)
-        grouping.follow(loss, embedded, log, stage.state.step)
-        found = retrieval(embedded)
-        return {f"val {name}": float(found[name] or 0.0) for name in ("recall@1", "map@r")}
-
-    embedder.train()
+    stage.embedder.train()
     fit(
         stage.state,
         run,
@@ -201,9 +197,16 @@ def _fit(stage: Stage, run: Run, log: RunLog) -> None:
         _batches(stage),
         step,
         lambda: loss.figures | (teacher.figures if teacher else {}),
-        schedule(config.lr_strategy, config.lr, config.total_iter_num, steps_of(config.lr_steps), config.warmup_steps),
-        evaluate if len(stage.splits.val) else None,
+        _schedule(config),
+        judge.scores if len(stage.splits.val) else None,
+        judge.keep,
     )
+
+
+def _schedule(config: TrainOptions) -> Schedule:
+    name, decay = config.lr_strategy, config.plateau_factor if config.lr_strategy == "plateau" else 0.1
+    steps = steps_of(config.lr_steps)
+    return schedule(name, config.lr, config.total_iter_num, steps, config.warmup_steps, decay, config.plateau_patience)
 
 
 def _step(stage: Stage) -> Step | PoolStep:
@@ -226,6 +229,7 @@ def _plan(config: TrainOptions) -> Plan:
         test=config.test_iter_step,
         save=config.save_iter_step,
         keep=config.keep,
+        early_stop=config.early_stop,
     )
 
 
@@ -257,37 +261,3 @@ def _batches(stage: Stage) -> Iterator[Batch]:
         bad=stage.bad,
         part=(dist.rank(), dist.size()),
     )
-
-
-def _final(stage: Stage, run: Run, log: RunLog) -> None:
-    """The best weights, measured once on the test classes."""
-    config, embedder, test = stage.config, stage.embedder, stage.splits.test
-    dist.barrier()  # the first process has written them
-    load_weights(embedder, run.best)
-    log.say(_chosen(stage, run))
-    picture = embedder.spec.picture
-    predictor = Predictor(embedder, picture.shape, config.precision)
-    reader = Reader(picture, config.test_batch_size, config.num_workers)
-    means = grouping.keep_means(run, predictor, stage.splits.train, reader, stage.bad) if config.group_means else None
-    data = config.data_dir or setup.DEMO_FOLDER
-    log.say(calibrating.calibrate_run(run, predictor, stage.splits.val, reader, stage.bad, data, means))
-    if len(test):
-        found = embed_set(predictor, test, reader, stage.bad)
-        about = setup.about(config, embedder, test, "test", run.best, predictor.way) | {"seed": config.seed}
-        pairs = verification(found.less(means), FARS) if found.groups is not None else None
-        report = Report(about, retrieval(found), pairs)
-        if dist.is_first():
-            report.write_json(run.results)
-        log.say(f"\nTest classes{', none of them seen in training' if stage.unseen else ''}:\n{report.text()}")
-        log.say(f"Written: {run.results}")
-    for line in stage.bad.lines():
-        log.say(f"Left out, can't be read: {line}")
-
-
-def _chosen(stage: Stage, run: Run) -> str:
-    """Which weights the run ends with: the best on the validation classes; the newest where there are none."""
-    step = read_metadata(run.best)["about"]["step"]
-    if not len(stage.splits.val):
-        return f"Weights of step {step}, the last (there are no validation classes to choose by): {run.best}"
-    worse = "; no later ones were better, so the training has not helped" if step == 0 else ""
-    return f"Best weights, those of step {step}{worse}: {run.best}"

@@ -10,20 +10,24 @@ from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file, read_embeddings, search
 from metric_learning.config import InferOptions
-from metric_learning.data.lists import read_csv
 from metric_learning.data.loader import BadPictures
-from metric_learning.data.walk import pictures_below
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.stages import scoring, setup
+from metric_learning.stages.attributes import infer_classes
+from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.measuring import all_as_test, choose
+from metric_learning.stages.voting import classifies
 
 
 def infer(config: InferOptions) -> None:
-    """--pair and --pairs compare pictures, --query searches; otherwise pictures are embedded into --output."""
-    file, run = setup.find_weights(config)
+    """--pair and --pairs compare pictures, --query searches; otherwise pictures are embedded or classified."""
     setup.begin(config)
+    if classifies(config):
+        infer_classes(config)
+        return
+    file, run = setup.find_weights(config)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)
@@ -104,21 +108,4 @@ def _pictures(config: InferOptions, run: Run | None) -> Sequence[str]:
         config = setup.with_data_of(config, run, print)
         own = run is not None and setup.same_data(config, run)
         return choose(None, setup.load_data(all_as_test(config, own), print))[0].paths
-    place = Path(config.input)
-    if place.is_dir():
-        return [str(place.joinpath(*names)) for names in pictures_below(place)]
-    if not place.is_file():
-        raise UserError(f"--input={place}: no such file or folder.")
-    if place.suffix.lower() == ".csv":
-        return [sample.path for samples in read_csv(place).values() for sample in samples]
-    if place.suffix.lower() not in (".txt", ".lst", ".list"):
-        scoring.check_picture(config.input)
-        return [config.input]
-    try:
-        lines = place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UserError(f"Can't read --input={place}: {error.strerror}.") from error
-    listed = [str(place.parent / line.strip()) for line in lines if line.strip()]
-    if not listed:
-        raise UserError(f"--input={place}: the list is empty; it takes one path a line.")
-    return listed
+    return pictures_of_input(config.input)

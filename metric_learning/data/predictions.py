@@ -1,0 +1,63 @@
+"""What was said of pictures, as a csv: one row a picture, a column `p(<class>)` for the probability of each class."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metric_learning.checks import UserError
+from metric_learning.files import atomic_path
+
+ODD = "surrogateescape"  # names of files that are no text come and go unharmed
+
+
+class Predictions(NamedTuple):
+    """paths (N,), labels (N,): the class that the data says, '' for none; probabilities (N, C) of the classes (C,)."""
+
+    paths: list[str]
+    labels: list[str]
+    probabilities: NDArray[np.float64]
+    classes: list[str]
+
+    def take(self, rows: NDArray[np.int64]) -> "Predictions":
+        """Those of some rows, in their order."""
+        names = [[column[i] for i in rows] for column in (self.paths, self.labels)]
+        return Predictions(names[0], names[1], self.probabilities[rows], self.classes)
+
+
+def column(name: str) -> str:
+    return f"p({name})"
+
+
+def shown(probabilities: NDArray[np.floating]) -> list[str]:
+    """Probabilities with the digits that float32 has."""
+    return [f"{value:.7g}" for value in probabilities]
+
+
+def write_predictions(path: str | Path, found: Predictions) -> None:
+    """path,label,predicted and the probabilities, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", "predicted", *map(column, found.classes)])
+        best = found.probabilities.argmax(axis=1) if len(found.paths) else []
+        for name, label, top, row in zip(found.paths, found.labels, best, found.probabilities, strict=True):
+            writer.writerow([name, label, found.classes[top], *shown(row)])
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """The reverse of `write_predictions`; a UserError for what is none."""
+    try:
+        with open(path, newline="", encoding="utf-8", errors=ODD) as file:
+            header, *rows = csv.reader(file)
+        classes = [name[2:-1] for name in header[3:]]
+        if header != ["path", "label", "predicted", *map(column, classes)] or not classes:
+            raise ValueError("another header")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("rows of another length")
+        numbers = np.array([[float(cell) for cell in row[3:]] for row in rows], np.float64)
+        numbers = numbers.reshape(len(rows), len(classes))
+        return Predictions([row[0] for row in rows], [row[1] for row in rows], numbers, classes)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"{path} is no list of predictions of this toolkit: {' '.join(str(error).split())}.") from error
