@@ -83,7 +83,13 @@ def identity_errors(embeddings, labels, far, close, kept=0.75):
         cosines = {name: dot(mine, c) for name, c in centres.items() if name != label}
         if cosines and max(cosines.values()) >= near:
             nearest = max(cosines, key=lambda name: cosines[name])
-            pairs[min(label, nearest), max(label, nearest)] = cosines[nearest]
+            shares = []
+            for one, two in ((label, nearest), (nearest, label)):
+                members = [i for i, name in enumerate(labels) if name == one]
+                count = sum(dot(units[i], centres[two]) >= limit for i in members)
+                shares.append(count / len(members) if count > 1 or count == len(members) else 0.0)
+            if min(shares) >= 0.5:
+                pairs[min(label, nearest), max(label, nearest)] = cosines[nearest]
     reasons, rival = {}, {}
     for i, label in enumerate(labels):
         same = whose[i] is not None and (min(label, whose[i]), max(label, whose[i])) in pairs

@@ -19,7 +19,7 @@ NONE, CLEARED = -1, -2
 KEPT = 0.75  # the share of a class that makes its centre
 # Below the median, in robust standard deviations; chosen as docs/label_noise.md says.
 FAR_BELOW = 4.0
-CLOSE_BELOW = 2.0
+CLOSE_BELOW = 1.5
 # Cosines that are all but equal are no measure of how far is far: float32 rounding would decide.
 LEAST_SPREAD = 1e-3
 
@@ -78,9 +78,10 @@ def identity_errors(
     - pair: far, in a class of two. Which of the two is wrong can't be known, so both are listed; but where only one is
       nearer to another class, only that one is.
     A picture alone in its class is not judged: there is nothing that it could fail to match. Its class may be close to
-    another. Classes are close whose centres' cosine is at most `close` such deviations below that median; of each class
-    only the nearest other is looked at, so there are at most C pairs. A picture that is nearer to a class close to its
-    own is no suspect for that: of two folders of one person half of the pictures would be.
+    another. Classes are close whose centres' cosine is at most `close` such deviations below that median, and at least
+    half of the pictures of either, and two of them, not far from the other's centre; of each class only the nearest
+    other is looked at, so there are at most C pairs. A picture that is nearer to a class close to its own is no suspect
+    for that: of two folders of one person half of the pictures would be.
 
     No (N, C) array is held: 256 pictures at a time meet all centres. An embedding of 0 has cosine 0 with everything.
     Raises UserError for shapes that do not match, rows that are not finite, and negative `far` or `close`.
@@ -93,7 +94,7 @@ def identity_errors(
     own, centres = _own_cosines_and_centres(units, codes, len(classes))
     other, other_class = _nearest_other(units, codes, centres)
     far_cosine, close_cosine = _threshold(own, far), _threshold(own, close)
-    pairs = _close(centres, close_cosine)
+    pairs = _close(units, codes, centres, close_cosine, far_cosine)
     rival = np.where(_same_person(codes, other_class, pairs), -np.inf, other)
     reason = _reasons(own, rival, codes, far_cosine)
     suspicion = np.maximum(rival, -np.inf if far_cosine is None else far_cosine) - own
@@ -199,10 +200,25 @@ def _nearest_other(units: Floats, codes: Indices, centres: Floats) -> tuple[NDAr
     return other, place
 
 
-def _close(centres: Floats, least: float | None) -> list[ClosePair]:
-    """Each class with its nearest other, where their cosine is at least `least`; a pair once, highest first."""
-    if least is None or len(centres) < 2:
+def _close(units: Floats, codes: Indices, centres: Floats, close: float | None, far: float | None) -> list[ClosePair]:
+    """Pairs of classes that are probably one person, highest cosine first, each once."""
+    if close is None or far is None or len(centres) < 2:
         return []
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(centres)))
+
+    def mostly_near(place: int, other: int) -> bool:
+        members = order[ends[place - 1] if place else 0 : ends[place]]
+        near = np.count_nonzero(units[members] @ centres[other] >= far)
+        return bool(2 * near >= len(members) and near >= min(2, len(members)))
+
+    near = _nearest_classes(centres, close)
+    # A wrong picture in a class of two is half of its centre, and pulls it to its own person's: one is not enough.
+    both = (pair for pair in near if mostly_near(pair.first, pair.second) and mostly_near(pair.second, pair.first))
+    return sorted(both, key=lambda pair: -pair.cosine)
+
+
+def _nearest_classes(centres: Floats, least: float) -> list[ClosePair]:
+    """Each class with its nearest other, where their cosine is at least `least`; a pair once."""
     found: dict[tuple[int, int], float] = {}
     for start, slab in Similarities(centres, centres).slabs():
         hide_self(slab, start)
@@ -211,7 +227,7 @@ def _close(centres: Floats, least: float | None) -> list[ClosePair]:
         for i in np.flatnonzero(cosines >= least).tolist():
             a, b = start + i, int(nearest[i])
             found.setdefault((min(a, b), max(a, b)), float(cosines[i]))
-    return sorted((ClosePair(a, b, cosine) for (a, b), cosine in found.items()), key=lambda pair: -pair.cosine)
+    return [ClosePair(a, b, cosine) for (a, b), cosine in found.items()]
 
 
 # ---- what is suspicious

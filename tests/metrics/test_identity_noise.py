@@ -96,6 +96,13 @@ def test_of_a_class_of_two_the_one_that_is_somebody_elses():
     assert found.own[15] == pytest.approx(0) and found.own[16] == pytest.approx(0)
 
 
+def test_a_class_of_two_is_not_close_to_whom_one_of_them_is():
+    """The centre of the two goes half of the way to class 0, near enough to be called close by its cosine alone."""
+    found = identity_errors(*two((1, 0, 0, 0, 0), (0.3, 0, 0, 1, 0)), close=40.0)
+    assert found.centres[3] @ found.centres[0] > found.close_cosine and found.close == []
+    assert found.suspects.tolist() == [15] and found.reasons == ["nearer"]
+
+
 def test_of_a_class_of_two_that_do_not_match_both():
     found = identity_errors(*two((0, 0, 0, 0, 1), (0, 0, 0, 1, 0)))
     assert sorted(found.suspects.tolist()) == [15, 16] and found.reasons == ["pair", "pair"]
