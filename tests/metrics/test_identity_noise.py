@@ -96,11 +96,20 @@ def test_of_a_class_of_two_the_one_that_is_somebody_elses():
     assert found.own[15] == pytest.approx(0) and found.own[16] == pytest.approx(0)
 
 
-def test_a_class_of_two_is_not_close_to_whom_one_of_them_is():
-    """The centre of the two goes half of the way to class 0, near enough to be called close by its cosine alone."""
-    found = identity_errors(*two((1, 0, 0, 0, 0), (0.3, 0, 0, 1, 0)), close=40.0)
+def with_far_at(cosine: float, rows: np.ndarray, labels: np.ndarray):
+    """The errors where far and close are about at this cosine."""
+    at_median, one_below = (identity_errors(rows, labels, far=below).far_cosine for below in (0, 1))
+    below = (at_median - cosine) / (at_median - one_below)
+    return identity_errors(rows, labels, far=below, close=below)
+
+
+@pytest.mark.parametrize("others", [1, 4])
+def test_a_class_is_not_close_to_whom_a_few_of_it_are(others):
+    """One of two, two of six: they pull the centre so near that its cosine alone would call the classes close."""
+    strange = [(0, 0, 0, 1, 0)] * others
+    found = with_far_at(0.1, *two(*[(1, 0, 0, 0, 0)] * (1 if others == 1 else 2), *strange))
     assert found.centres[3] @ found.centres[0] > found.close_cosine and found.close == []
-    assert found.suspects.tolist() == [15] and found.reasons == ["nearer"]
+    assert 15 in found.suspects.tolist() and found.reasons[0] == "nearer"
 
 
 def test_of_a_class_of_two_that_do_not_match_both():
@@ -130,6 +139,8 @@ def test_nothing_to_compare_with():
 def test_equal_and_zero_embeddings():
     same = identity_errors(np.ones((6, 4)), [0, 0, 0, 1, 1, 1])
     assert same.suspects.tolist() == [] and len(same.close) == 1  # rounding alone accuses nobody
+    nearly = 1 + 1e-6 * np.random.default_rng(0).normal(size=(50, 64))
+    assert identity_errors(nearly, np.zeros(50), far=1).suspects.tolist() == []
     zero = identity_errors(np.concatenate([np.ones((4, 3)), np.zeros((1, 3))]), [0, 0, 0, 1, 0])
     assert zero.own[4] == 0 and not np.isnan(zero.other).any()
 
