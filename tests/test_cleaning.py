@@ -134,3 +134,5 @@ def test_the_data_is_not_written_over(here):
     refused(run("eval", "--data_dir=data", "--clean=data/class00/1.csv"), "write over data/class00/1.png")
     assert Path("table/list.csv").read_bytes() == before
     refused(run("eval", "--data_dir=data", "--clean=table/list.csv/x.csv"), "--clean")
+    refused(run("eval", "--data_dir=data", "--clean=data/new/x.csv"), "is inside data")
+    assert not Path("data/new").exists()

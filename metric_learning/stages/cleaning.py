@@ -29,7 +29,6 @@ SAID = {NEARER: "nearer to another class", FAR: "far from their own", PAIR: "in 
 def checked_place(typed: str, config: EvalOptions, pictures: PictureSet) -> Path:
     """Where the list goes; a UserError where it can't be written, or it or what lies beside it would replace data."""
     place = setup.output_file(typed, None, "suspects.csv")
-    setup.check_writable(place.parent, "--clean")
     sheet = _sheet_of(place)
     beside = [path for path in pictures.paths if os.path.basename(path) == sheet.name]
     data = [path for path in (config.data_dir, config.train_list, config.test_list, *beside) if path]
@@ -38,6 +37,10 @@ def checked_place(typed: str, config: EvalOptions, pictures: PictureSet) -> Path
     for path in (place, sheet, _classes_of(place)):
         if os.path.realpath(path) in taken:
             raise UserError(f"--clean={typed} would write over {path}, which is of the data. Name another place.")
+    folder = Path(config.data_dir or setup.DEMO_FOLDER)
+    if folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"--clean={typed} is inside {folder}, and would be read as data next time. Name another place.")
+    setup.check_writable(place.parent, "--clean")
     return place
 
 
