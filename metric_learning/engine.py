@@ -63,6 +63,17 @@ def _onednn_convolutions() -> Iterator[None]:
         block.append_op = plain
 
 
+def release_programs() -> None:
+    """Paddle lets go of what it keeps of static programs that have run; they are prepared again when they next run.
+
+    That is all results of a training step, and each new Predictor, which traces the network, makes Paddle 3.3 prepare
+    the training program once more and keep the old one: 1.8 GB an evaluation for 32 pictures in MobileFaceNet.
+    """
+    clear = getattr(paddle.base.core, "clear_executor_cache", None)
+    if clear is not None:
+        clear()
+
+
 class Predictor:
     """A network frozen for inference: images (B, C, H, W) float32 -> (B, D) float32, without gradient.
 

@@ -18,6 +18,7 @@ from metric_learning import dist
 from metric_learning.checkpoint import Run, State
 from metric_learning.checks import UserError
 from metric_learning.data.loader import Batch
+from metric_learning.engine import release_programs
 from metric_learning.log import RunLog
 from metric_learning.schedule import Schedule, stale
 
@@ -106,6 +107,7 @@ def _judge(
 ) -> None:
     """Score the weights as they are now, and keep them if they are the best so far (without a judge: the newest)."""
     about: dict[str, Any] = {"step": state.step}
+    release_programs()
     with state.judged():
         if evaluate is not None:
             scores = evaluate()

@@ -209,7 +209,7 @@ def test_a_classifier_is_an_embedder_too(runs, data, tmp_path):
     said = run("infer", f"--pretrained_model={a}", "--pair", *pair)
     assert said.status == 0 and "cosine" in said.out, said
     said = run("infer", f"--pretrained_model={a}", "--task=embed", f"--output={tmp_path / 'e.npz'}")
-    assert said.status == 0 and np.load(tmp_path / "e.npz", allow_pickle=False)["embeddings"].shape == (12, 128), said
+    assert said.status == 0 and np.load(tmp_path / "e.npz", allow_pickle=False)["embeddings"].shape == (12, 2048), said
     said = run("eval", f"--pretrained_model={a}", "--task=embed", "--split=test", f"--output={tmp_path / 'e.json'}")
     assert said.status == 0 and "Recall@1" in said.out, said
 

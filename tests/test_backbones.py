@@ -131,8 +131,8 @@ SIZES = dict.fromkeys(BACKBONES, 512) | {
     "VGG16": 4096,
     "VGG16BN": 4096,
     "ViTS16": 384,
-    "SmallCNN": 128,
-    "DeeperCNN": 256,
+    "SmallCNN": 16 * 128,
+    "DeeperCNN": 16 * 256,
 }
 
 
@@ -293,7 +293,7 @@ def test_plain_networks_take_every_size_with_the_same_weights(name, convolutions
     net = made(name, 3, 64, 64)
     assert sum(isinstance(layer, paddle.nn.Conv2D) for layer in net.sublayers()) == convolutions
     with paddle.no_grad():
-        assert net.to_map(paddle.to_tensor(images(1, (3, 112, 67)))).shape == [1, net.feature_size, 14, 8]
+        assert net.to_map(paddle.to_tensor(images(1, (3, 112, 67)))).shape == [1, net.feature_size // 16, 14, 8]
     other = made(name, 3, 32, 48)
     other.set_state_dict(net.state_dict())
     given = images(2, (3, 40, 50))

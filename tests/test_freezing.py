@@ -154,7 +154,7 @@ def test_how_much_learns_is_said():
     embedder = made("SmallCNN", 0, 8)
     total = sum(p.size for p in embedder.parameters() if not p.stop_gradient)
     assert learning(embedder) == f"{total:,} of the network's {total:,} parameters learn."
-    assert learning(made("SmallCNN", 4, 8)) == f"{128 * 8 + 8:,} of the network's {total:,} parameters learn."
+    assert learning(made("SmallCNN", 4, 8)) == f"{16 * 128 * 8 + 8:,} of the network's {total:,} parameters learn."
 
 
 def test_with_a_moving_average_and_recomputed_blocks_nothing_of_it_moves():

@@ -77,7 +77,7 @@ def test_the_loop_sets_the_rate_and_the_seed_of_each_step(pictures, tmp_path):
         return plain(x, labels)
 
     training.loss.forward = spy
-    training.go(3, rate=lambda step: 0.5 / (step + 1))
+    training.go(3, rate=lambda step, scores: 0.5 / (step + 1))
     assert rates == pytest.approx([1 / 2, 1 / 4, 1 / 6])
     assert len(set(numbers)) == 3
     again = Training(pictures, tmp_path / "again")
