@@ -108,7 +108,7 @@ def test_one_step_is_that_of_the_formula(pictures, tmp_path):
         return value
 
     training.learn = spy
-    training.go(2, rate=lambda _: 0.25)
+    training.go(2, rate=lambda step, scores: 0.25)
     (w0, g0), (w1, g1) = seen["all"]
     v0 = g0 + 1e-3 * w0
     np.testing.assert_allclose(w1, w0 - 0.25 * v0, rtol=1e-4, atol=1e-6)
