@@ -156,7 +156,7 @@ def noise(options: argparse.Namespace, out: Path, seed: int) -> None:
         writer.writerows(rows)
     folder = out / "runs" / f"noise-{seed}"
     flags = [f"--data_dir={data}", "--train_list=train.csv", "--test_share=0", "--task=classify", "--folds=5"]
-    flags += [f"--seed={seed}", *flags_of(NOISE_MODEL, options.weights)]
+    flags += [f"--seed={seed}", *flags_of(NOISE_MODEL, options.weights), "--epochs=2"]
     spent = script("train_elem.py", [*flags, f"--model_save_dir={folder}"], folder, [])
     place = next(folder.glob("*-folds"))
     listed = [Path(row["path"]).stem for row in csv.DictReader((place / "wrong_labels.csv").read_text().splitlines())]

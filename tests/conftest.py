@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # the naive twins
 
 from metric_learning import runtime
 
-runtime.prepare(threads=int(os.environ.get("OMP_NUM_THREADS", "2")), onednn=True)
+one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+runtime.prepare(threads=int(os.environ.get("OMP_NUM_THREADS", "1" if one_of_several else "2")), onednn=True)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Paddle's import says of itself is not ours to mend
     import paddle

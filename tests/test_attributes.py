@@ -174,7 +174,10 @@ def test_uncertain_pictures_are_a_list_and_a_sheet(runs, data, tmp_path):
 # ---- several classifiers
 
 
-@pytest.mark.parametrize("how", ["hard", "soft", "fusion", "weighted --weights=fit", "weighted --weights=0,3"])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("hard", "soft", "weighted --weights=fit")]
+
+
+@pytest.mark.parametrize("how", ["fusion", "weighted --weights=0,3", *SLOW])
 def test_votes(runs, data, tmp_path, how):
     _, (_, a), (_, b) = runs
     typed = (f"--pretrained_model={a},{b}", *f"--vote={how}".split())
@@ -223,6 +226,7 @@ def test_weights_without_classes_are_refused(data, tmp_path):
 # ---- folds
 
 
+@pytest.mark.slow
 def test_all_folds_are_one_command_that_can_go_on(data, tmp_path):
     said, _ = trained(data, tmp_path, "--folds=3", "--epochs=1")
     series = sorted(path for path in tmp_path.glob("elem-*") if path.is_dir() and not path.name.endswith("-folds"))

@@ -105,6 +105,7 @@ def _check_files(folder: Path, said: str) -> None:
     assert not leftovers(folder)
 
 
+@pytest.mark.slow
 def test_from_the_backbone_alone(here) -> None:
     (folder,) = runs("pairs")
     log = (folder / "log.txt").read_text()
@@ -255,6 +256,7 @@ def test_pairs_of_a_list(here) -> None:
     assert (figures["positives"], figures["negatives"]) == (5, 5)
 
 
+@pytest.mark.slow
 def test_pairs_in_every_kind_of_list(here) -> None:
     people = [(Path("lfw") / f"p{i}" / f"p{i}_000{n}.png") for i in range(4) for n in (1, 2)]
     for number, path in enumerate(people):

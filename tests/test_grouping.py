@@ -120,6 +120,7 @@ def test_balanced_and_fixed_runs_say_what_they_do(place) -> None:
     assert "--balance=groups: 1 classes of each of African, Asian, Caucasian." in said.out
 
 
+@pytest.mark.slow
 def test_eight_steps_are_four_and_four(place) -> None:
     loss = "curricularface"  # which has a buffer of its own
     steps = ["--test_iter_step=4", "--save_iter_step=4", "--lr=0.05", "--onednn=False", "--precision=float32"]
@@ -155,6 +156,7 @@ def kept(place) -> Path:
     return folder.resolve()
 
 
+@pytest.mark.slow
 def test_means_are_kept_and_taken_off(place, kept) -> None:
     means = saved_group_means(kept / "best.safetensors")
     assert means is not None and means.names == ("African", "Asian", "Caucasian")

@@ -74,6 +74,7 @@ def uncalibrated() -> str:
 # ---- what is stored
 
 
+@pytest.mark.slow
 def test_training_ends_with_a_fit_on_the_validation_classes(here):
     found = saved_calibration(weights())
     said = Path("said.txt").read_text()

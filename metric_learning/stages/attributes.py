@@ -51,7 +51,7 @@ def eval_classes(config: EvalOptions) -> None:
     """Print accuracy, confusion and so on, write json and plot beside it, and with --uncertain that list."""
     voters = voters_of(config)
     output = setup.output_file(config.output, voters.run, "eval.json")
-    setup.check_writable(output.parent, "--output")
+    _check_places(output, config.uncertain)
     config = setup.with_data_of(config, voters.run, print)
     pictures, split = _measured(config, voters)
     bad = BadPictures(len(pictures), config.max_bad_pictures)
@@ -72,6 +72,13 @@ def eval_classes(config: EvalOptions) -> None:
         write_uncertain(Path(config.uncertain), config.uncertain_band, listed)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
+
+
+def _check_places(output: Path, uncertain: str | None) -> None:
+    """Before anything is computed."""
+    setup.check_writable(output.parent, "--output")
+    if uncertain is not None:
+        setup.check_writable(Path(uncertain).parent, "--uncertain")
 
 
 def write_report(report: ClassReport, place: Path) -> None:
@@ -127,7 +134,7 @@ def infer_classes(config: InferOptions) -> None:
     """Write a csv of the pictures' names and classes, in the order in which they were given, whole or not at all."""
     voters = voters_of(config)
     output = setup.output_file(config.output, voters.run, "submission.csv")
-    setup.check_writable(output.parent, "--output")
+    _check_places(output, config.uncertain)
     config = setup.with_data_of(config, voters.run, print)
     kind, names, paths = _asked(config, voters, output)
     bad = (BadPictures if config.skip_missing else NoBadPictures)(len(paths), config.max_bad_pictures)

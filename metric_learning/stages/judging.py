@@ -147,6 +147,8 @@ class ClassJudge:
             self.log.say(f"Written: {attributes.val_predictions(run)}")
         _, found = attributes.predicted(predictor, known, test, reader, stage.bad) if len(test) else (None, None)
         if found is None:
+            if len(test):
+                self.log.say("The test pictures have no labels: infer.py says what they are of.")
             return
         about = setup.about(stage.config, stage.embedder, test, "test", run.best, predictor.way)
         report = ClassReport(about | {"seed": stage.config.seed}, found, "test")

@@ -9,12 +9,10 @@ from metric_learning.files import atomic_write
 from metric_learning.metrics.label_noise import probable_label_errors
 from metric_learning.metrics.uncertain import uncertain
 from metric_learning.sheets import Cell, in_rows, picture_sheet
-from metric_learning.stages import setup
 
 
 def write_uncertain(place: Path, band: float, found: Predictions) -> None:
     """The pictures between two classes, the closest first; see metrics/uncertain.py."""
-    setup.check_writable(place.parent, "--uncertain")
     chosen = found.take(uncertain(found.probabilities, band))
     captions = []
     for label, row in zip(chosen.labels, chosen.probabilities, strict=True):
