@@ -1,6 +1,7 @@
 """What was said of pictures, as a csv: one row a picture, a column `p(<class>)` for the probability of each class."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,12 @@ class Predictions(NamedTuple):
     labels: list[str]
     probabilities: NDArray[np.float64]
     classes: list[str]
+
+    @classmethod
+    def join(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Those of several, of the same classes, one behind the other."""
+        names = [[name for part in parts for name in part[i]] for i in (0, 1)]
+        return cls(names[0], names[1], np.concatenate([part.probabilities for part in parts]), parts[0].classes)
 
     def take(self, rows: NDArray[np.int64]) -> "Predictions":
         """Those of some rows, in their order."""

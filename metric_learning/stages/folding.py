@@ -1,6 +1,7 @@
 """--folds: one run after the other, each with another part to choose by; then what they say together."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from metric_learning.checkpoint import Run
 from metric_learning.config import ElemOptions
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
 from metric_learning.files import read_json, write_json
-from metric_learning.metrics.classification import Classification, classification
+from metric_learning.metrics.classification import classification
 from metric_learning.report import percent, table
 from metric_learning.stages.attributes import val_predictions
 from metric_learning.stages.listing import write_wrong_labels
@@ -42,49 +43,48 @@ def runs_of(series: str, place: Path) -> dict[int, Run]:
     return found
 
 
+FIGURES = {"val_accuracy": "val accuracy %", "val_balanced_accuracy": "balanced %", "test_accuracy": "test accuracy %"}
+Figures = dict[str, float | None]
+
+
 def summary(series: str, place: Path) -> None:
-    """Mean and standard deviation over the folds, every picture's prediction by the run that was not trained on it, and
-    which labels are probably wrong: printed, and written into `<place>/<series>-folds`."""
+    """What the folds of a series say together: printed, and written into `<place>/<series>-folds`."""
     runs = runs_of(series, place)
     told = {fold: read_predictions(val_predictions(runs[fold])) for fold in sorted(runs)}
+    each = {fold: _figures(found, runs[fold]) for fold, found in told.items()}
+    mean, std = (_over(each, how) for how in (_mean, _std))
+    rows = [["fold", "pictures", *FIGURES.values()]]
+    rows += [[str(fold), str(len(told[fold].paths)), *map(percent, found.values())] for fold, found in each.items()]
+    rows.append(["" for _ in rows[0]])
+    rows += [[name, "", *map(percent, found.values())] for name, found in (("mean", mean), ("std", std))]
+    print(f"\n{len(told)} folds; std is that of a sample:\n{table(rows)}")
     folder = place / f"{series}-folds"
     folder.mkdir(exist_ok=True)
-    rows = [["fold", "pictures", "val accuracy %", "balanced %", "test accuracy %"]]
-    figures = []
-    for fold, found in told.items():
-        pooled = _classified(found).pooled
-        test = _test_accuracy(runs[fold])
-        figures.append((pooled.accuracy, pooled.balanced_accuracy, test))
-        rows.append([str(fold), str(len(found.paths)), *map(percent, figures[-1])])
-    columns = [[value for value in column if value is not None] for column in zip(*figures, strict=True)]
-    means = [float(np.mean(column)) if column else None for column in columns]
-    stds = [float(np.std(column, ddof=1)) if len(column) > 1 else None for column in columns]
-    rows += [["" for _ in rows[0]], ["mean", "", *map(percent, means)], ["std", "", *map(percent, stds)]]
-    print(f"\n{len(told)} folds; std is that of a sample:\n{table(rows)}")
-    whole = Predictions(
-        [path for found in told.values() for path in found.paths],
-        [label for found in told.values() for label in found.labels],
-        np.concatenate([found.probabilities for found in told.values()]),
-        next(iter(told.values())).classes,
-    )
-    write_predictions(folder / "predictions.csv", whole)
-    names = ("val_accuracy", "val_balanced_accuracy", "test_accuracy")
-    write_json(
-        folder / "results.json",
-        {
-            "runs": {str(fold): str(run.folder) for fold, run in sorted(runs.items())},
-            "folds": {str(fold): dict(zip(names, row, strict=True)) for fold, row in zip(told, figures, strict=True)},
-            "mean": dict(zip(names, means, strict=True)),
-            "std": dict(zip(names, stds, strict=True)),
-        },
-    )
+    folders = {fold: str(run.folder) for fold, run in sorted(runs.items())}
+    write_json(folder / "results.json", {"runs": folders, "folds": each, "mean": mean, "std": std})
+    out_of_fold = Predictions.join(list(told.values()))
+    write_predictions(folder / "predictions.csv", out_of_fold)
     print(f"Written: {folder}/results.json and predictions.csv (each picture by the run that did not train on it)")
-    write_wrong_labels(folder / "wrong_labels.csv", whole)
+    write_wrong_labels(folder / "wrong_labels.csv", out_of_fold)
 
 
-def _classified(found: Predictions) -> Classification:
-    place = {name: i for i, name in enumerate(found.classes)}
-    return classification(found.probabilities, [place[label] for label in found.labels], found.classes)
+def _figures(found: Predictions, run: Run) -> Figures:
+    code = {name: i for i, name in enumerate(found.classes)}
+    pooled = classification(found.probabilities, [code[label] for label in found.labels], found.classes).pooled
+    return dict(zip(FIGURES, (pooled.accuracy, pooled.balanced_accuracy, _test_accuracy(run)), strict=True))
+
+
+def _over(each: dict[int, Figures], how: Callable[[list[float]], float | None]) -> Figures:
+    """A figure at a time, over the folds that have it."""
+    return {name: how([value for found in each.values() if (value := found[name]) is not None]) for name in FIGURES}
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _std(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _test_accuracy(run: Run) -> float | None:
