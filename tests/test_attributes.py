@@ -13,6 +13,7 @@ from small_runs import Training, write_pictures
 
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
 from metric_learning.files import read_metadata
+from metric_learning.stages.voting import _named
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
 
@@ -337,3 +338,11 @@ def test_predictions_come_back_as_they_were(tmp_path):
     assert found.paths == odd and found.labels == ["x", "", "p(z)", "x"] and found.classes == ["x", "p(z)", "y,"]
     np.testing.assert_allclose(found.probabilities, rows, rtol=1e-6)
     assert found.take(np.array([2, 0])).paths == [odd[2], odd[0]]
+
+
+def test_names_with_commas_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b,c", "d"):
+        (tmp_path / name).touch()
+    assert _named("a,b,c, d") == ["a", "b,c", "d"]
+    assert _named("a,x,,y,") == ["a", "x", "y"]

@@ -97,7 +97,19 @@ def weights_files(config: UseOptions) -> list[Path]:
     typed = config.named_weights
     if typed is None or "," not in typed or os.path.exists(typed):
         return [setup.find_weights(config)[0]]
-    return [weights_file(part.strip()) for part in typed.split(",") if part.strip()]
+    return [weights_file(name) for name in _named(typed)]
+
+
+def _named(typed: str) -> list[str]:
+    """'a,b' -> ['a', 'b']; a comma that belongs to the name of something that is there stays in it."""
+    found, parts = [], typed.split(",")
+    while parts:
+        there = (n for n in range(1, len(parts) + 1) if os.path.exists(",".join(parts[:n]).strip()))
+        length = next(there, 1)
+        name = ",".join(parts[:length]).strip()
+        found += [name] if name else []
+        parts = parts[length:]
+    return found
 
 
 def members_of(config: EvalOptions | InferOptions) -> list[Member]:
