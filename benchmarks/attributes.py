@@ -115,6 +115,7 @@ def votes_table(out: Path) -> str:
         lines.append(f"| {name} | {minutes} | {' | '.join(cells)} |")
     count, seeds = first["plain"]["all"]["count"], len(found[next(iter(MODELS))])
     head = f"Accuracy in % on {count:,} test pictures, mean ± standard deviation (n - 1) of {seeds} seeds."
+    head += " Minutes: training on one thread."
     return "\n".join([head, "", *lines, "", verdict(found)])
 
 
@@ -198,7 +199,7 @@ def noise_table(out: Path) -> str:
     accuracy = plan.cell([run["val_accuracy"] for run in runs])
     told = "1 seed" if len(runs) == 1 else f"Mean ± standard deviation (n - 1) of {len(runs)} seeds"
     said = f"{told}; out-of-fold accuracy, counting the flipped labels as true, {accuracy} %; "
-    return "\n".join([*lines, "", f"{said}{minutes:.0f} minutes a seed for the five folds."])
+    return "\n".join([*lines, "", f"{said}{minutes:.0f} minutes on one thread for the five folds."])
 
 
 if __name__ == "__main__":
