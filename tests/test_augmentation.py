@@ -90,6 +90,7 @@ def weights(place: Path, stage: str = "elem"):
     return read_tensors(newest)[0]
 
 
+@pytest.mark.slow
 def test_runs_resume_to_the_bit_and_stage_two_takes_over(data, tmp_path) -> None:
     whole, halves, other = tmp_path / "whole", tmp_path / "halves", tmp_path / "other"
     for place, steps, more in ((whole, 4, []), (halves, 2, []), (other, 4, ["--rotation=0"])):

@@ -168,6 +168,7 @@ def test_notes_about_odd_batches(here) -> None:
 # ---- infer
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_folder_a_list_a_table_and_a_picture(here) -> None:
     Path("some pictures.txt").write_text("data/class00/0.png\n\n  data/class01/1.png\n")
     Path("some.csv").write_text("path,label\ndata/class00/0.png,a\ndata/class02/0.png,b\ndata/class02/1.png,b\n")
@@ -180,6 +181,7 @@ def test_embeddings_of_a_folder_a_list_a_table_and_a_picture(here) -> None:
     assert not Path("given.npz.parts").exists()
 
 
+@pytest.mark.slow
 def test_a_pair_and_a_search(here) -> None:
     a, b = "data/class00/0.png", "data/class01/0.png"
     assert "cosine 1.0000" in run("infer", "--pair", a, a).out

@@ -107,7 +107,7 @@ def test_the_student_learns_and_the_teacher_does_not_move():
 @pytest.mark.parametrize(
     ("command", "onednn"),
     [
-        ("train_elem", False),
+        pytest.param("train_elem", False, marks=pytest.mark.slow),
         pytest.param("train_elem", True, marks=pytest.mark.slow),
         pytest.param("train_pair", False, marks=pytest.mark.slow),
     ],
@@ -141,6 +141,7 @@ def lineage(data, teacher, tmp_path_factory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_every_generation_is_a_run_from_the_last_one_with_the_same_teacher(lineage, teacher):
     made = runs(lineage)
     assert [config(folder)["generation"] for folder in made] == [1, 2]
@@ -154,6 +155,7 @@ def test_every_generation_is_a_run_from_the_last_one_with_the_same_teacher(linea
 
 
 @pytest.mark.parametrize("moment", ["behind generation 1", "within generation 2"])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_generations_that_are_left(lineage, tmp_path, moment):
     chain = tmp_path / "chain"
     shutil.copytree(lineage, chain)

@@ -43,7 +43,7 @@ def statistics(names) -> set[str]:
 
 
 @pytest.mark.parametrize("onednn", [False, True])
-@pytest.mark.parametrize("model", ["Tiny", "MobileFaceNet"])
+@pytest.mark.parametrize("model", ["Tiny", pytest.param("MobileFaceNet", marks=pytest.mark.slow)])
 def test_what_moves(model, onednn):
     shape = (3, 32, 32) if model == "Tiny" else (3, 48, 48)
     with mock.patch.dict(BACKBONES, {"Tiny": Tiny}):

@@ -106,6 +106,7 @@ def test_pairs_of_impossible_shares(place) -> None:
 # ---- runs
 
 
+@pytest.mark.slow
 def test_balanced_and_fixed_runs_say_what_they_do(place) -> None:
     fixed = ["--loss_name=amsoftmax", "--group_margins=African:0.1,Asian:-0.05", "--balance=groups"]
     said = elem(place, *fixed, "--model_save_dir=fixed", "--val_classes=0")
@@ -180,6 +181,7 @@ def test_means_are_kept_and_taken_off(place, kept) -> None:
             assert point["threshold"] == pytest.approx(result.points[0].threshold, abs=1e-4), group
 
 
+@pytest.mark.slow
 def test_pairs_of_a_group_are_compared_less_its_mean(place, kept) -> None:
     means = saved_group_means(kept / "best.safetensors")
     with working_in(place):

@@ -101,6 +101,7 @@ def weights(place: Path) -> dict[str, np.ndarray]:
 BLOCKS_ONLY = "--occlusion_shapes=eyes,nose,mouth"
 
 
+@pytest.mark.slow
 def test_a_list_of_the_aligned_points_is_as_good_as_the_word_and_a_resumed_run_is_the_same(data, tmp_path):
     points = csv_of(data, tmp_path / "points.csv", 99)
     kind = ("--occlusion=adversarial", BLOCKS_ONLY)
@@ -117,6 +118,7 @@ def test_a_list_of_the_aligned_points_is_as_good_as_the_word_and_a_resumed_run_i
     equal_arrays(whole, weights(tmp_path / "halves"))
 
 
+@pytest.mark.slow
 def test_pictures_without_landmarks_are_counted_and_not_covered(data, tmp_path):
     kind = ("--pretrained_model=none", "--loss_name=eml", "--occlusion=random")
     blocks = (*kind, BLOCKS_ONLY)

@@ -102,6 +102,7 @@ def same_end(one: Path, other: Path, steps: int = STEPS) -> None:
     assert left == ["latest.safetensors", last]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(data, tmp_path):
     """Killed once, as soon as its first checkpoint is there."""
     short = {"total_iter_num": 8, "onednn": False, "val_classes": 0, "precision": "float32"}

@@ -346,6 +346,7 @@ def test_infer_from_the_command_line(here):
 # ---- eval
 
 
+@pytest.mark.slow
 def test_eval_says_what_the_stored_threshold_does(here):
     said = run("eval", "--split=val", "--output=val.json")
     found = saved_calibration(weights())
@@ -357,6 +358,7 @@ def test_eval_says_what_the_stored_threshold_does(here):
     assert "stored threshold" not in said.out and json.loads(Path("plain.json").read_text())["stored_threshold"] is None
 
 
+@pytest.mark.slow
 def test_weights_from_elsewhere_are_calibrated_by_eval(here):
     rows = [f"African/person{3 * i}/0.jpg,African/person{3 * i}/{n},1,x" for i in range(4) for n in ("1.jpg", "2.jpg")]
     rows += [
