@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -193,6 +194,20 @@ def test_votes(runs, data, tmp_path, how):
     assert answer.status == 0 and ids(tmp_path / "a.csv") == ids(data / "test.csv")
 
 
+@pytest.mark.slow
+def test_a_vote_is_fitted_on_what_the_runs_held_out(runs, data, tmp_path):
+    """Whatever is measured: with the lists that were typed the fit could be on the test itself."""
+    _, (_, a), (_, b) = runs
+    other = faces(tmp_path / "other", train=12, test=30)
+    (other / "train.csv").unlink()
+    found = []
+    for typed in ([], [f"--data_dir={other}", "--train_list=test.csv", "--test_list=test.csv"]):
+        said = run("eval", f"--pretrained_model={a},{b}", "--vote=fusion", f"--output={tmp_path / 'e.json'}", *typed)
+        assert said.status == 0, said
+        found.append(json.loads((tmp_path / "e.json").read_text())["about"]["vote"])
+    assert found[0] == found[1] and "10 validation pictures" in found[0]
+
+
 def test_votes_that_can_not_be(runs, data, tmp_path):
     _, (_, a), (_, b) = runs
     both = f"--pretrained_model={a},{b}"
@@ -201,7 +216,10 @@ def test_votes_that_can_not_be(runs, data, tmp_path):
     refused(run("eval", both, "--vote=weighted"), "needs --weights")
     refused(run("eval", both, "--weights=1,2"), "--vote=weighted")
     refused(run("eval", both, "--vote=weighted", "--weights=1,-2"), "0 and more")
-    refused(run("eval", both, "--task=embed"), "--task=embed takes one network")
+    refused(run("eval", both, "--task=embed"), "several weights, is about classes, --task=embed about embeddings")
+    one = f"--pretrained_model={a}"
+    refused(run("eval", one, "--task=classify", "--calibrate=True"), "--task=classify is about classes, --calibrate")
+    refused(run("infer", one, "--uncertain=3", "--pair", "x.jpg", "y.jpg"), "--uncertain is about classes, --pair")
     _, other = trained(data, tmp_path, "--val_share=0.3", "--epochs=1")
     refused(run("eval", f"--pretrained_model={a},{other}", "--vote=fusion"), "same validation pictures")
     refused(run("infer", f"--pretrained_model={a},{tmp_path / 'none'}"), "none")
@@ -275,6 +293,18 @@ def test_one_fold_is_one_run(data, tmp_path):
 )
 def test_options_that_do_not_go_together(typed, words):
     refused(run("train_elem", *typed, small=False), words)
+
+
+@pytest.mark.slow
+def test_a_run_of_epochs_goes_on_as_it_was(data, tmp_path):
+    """Its steps are settled once: what was typed beside --epochs is neither refused nor lost at a resume."""
+    _, folder = trained(data, tmp_path, "--epochs=2", "--test_iter_step=3", "--val_share=0.2")
+    said = run(
+        "train_elem", f"--checkpoint={folder}", "--total_iter_num=14", f"--model_save_dir={tmp_path}", small=False
+    )
+    assert said.status == 0, said
+    judged = re.findall(r"step (\d+): val accuracy", (folder / "log.txt").read_text())
+    assert list(map(int, judged)) == [0, 3, 6, 9, 10, 12, 14]
 
 
 def test_a_plateau_and_an_early_stop_need_a_judge(data, tmp_path):

@@ -1,8 +1,9 @@
 """train_elem and train_pair: they differ in options, sampler and loss; all the rest is one piece."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import paddle
 
@@ -32,6 +33,8 @@ from metric_learning.stages.teaching import named_teacher, next_generation, run_
 from metric_learning.step import Step
 from metric_learning.train import Plan, fit
 
+AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
+
 
 def train_elem(config: ElemOptions) -> None:
     """Stage one. Raises UserError for all that the user can mend; what a run produced stays on disk."""
@@ -39,11 +42,9 @@ def train_elem(config: ElemOptions) -> None:
     run, checkpoint, config = resume(config)
     if run is None:
         config = start(config, None, say)
-    run = _train_all(config, run, checkpoint, say)
+    config, run = _train_all(config, run, checkpoint, say)
     while following := folding.next_fold(config, run):
-        config, run, checkpoint = following
-        say = Lines()
-        run = _train_all(config, run, checkpoint, say)
+        config, run = _train_all(*following, Lines())
     if config.fold_series is not None and dist.is_first():
         folding.summary(config.fold_series, Path(config.model_save_dir))
 
@@ -71,19 +72,21 @@ class Lines(list[str]):
         self.append(text)
 
 
-def _train_all(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
-    """The run, then the generations of students behind it, each a run of its own; the last of them."""
-    config = named_teacher(config)
-    run = _train(config, run, checkpoint, say)
+def _train_all(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Lines) -> tuple[AnyTrain, Run]:
+    """The run, then the generations of students behind it, each a run of its own; the last one and its options."""
+    config, run = _train(named_teacher(config), run, checkpoint, say)
     while config.generation < config.generations:
         say = Lines()
         config, begun = next_generation(config, run, say)
-        run = _train(config, begun, begun.latest if begun and begun.latest.is_file() else None, say)
-    return run
+        config, run = _train(config, begun, begun.latest if begun and begun.latest.is_file() else None, say)
+    return config, run
 
 
-def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: Lines) -> Run:
-    """Build everything first, so that what can't work leaves no run behind; then train, then measure once."""
+def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Lines) -> tuple[AnyTrain, Run]:
+    """Build everything first, so that what can't work leaves no run behind; then train, then measure once.
+
+    The options that come back have numbers of steps in place of --epochs.
+    """
     setup.begin(config)
     runtime.keep_freed_memory()
     for item in options(type(config)):
@@ -91,9 +94,11 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
             say(f"--{item.name} is accepted and has no effect: {item.metadata['retired']}.")
     if dist.is_first():
         setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
-    stage = _build(config, checkpoint, say)
+    splits = setup.load_data(config, say, setup.division_of(vars(config)))
+    config = _sized(config, splits, say)
+    stage = _build(config, splits, checkpoint, say)
     if run is None:
-        run = _new_run(stage.config)
+        run = _new_run(config)
     with RunLog(run.folder) if dist.is_first() else NoLog() as log:
         log.record(say)
         log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]}{_processes()})")
@@ -105,7 +110,7 @@ def _train(config: TrainOptions, run: Run | None, checkpoint: Path | None, say: 
         judge.final()
         for line in stage.bad.lines():
             log.say(f"Left out, can't be read: {line}")
-    return run
+    return config, run
 
 
 def _new_run(config: TrainOptions) -> Run:
@@ -121,14 +126,15 @@ def _processes() -> str:
     return f", {dist.size()} processes" if dist.size() > 1 else ""
 
 
-def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
-    division = setup.division_of(vars(config))
-    splits = setup.load_data(config, say, division)
+def _build(config: TrainOptions, splits: Splits, checkpoint: Path | None, say: Lines) -> Stage:
     setup.report_duplicates(splits, say)
-    config = _sized(config, splits, say)
     unseen = not set(splits.test.classes) & (set(splits.train.classes) | set(splits.val.classes))
     for before in (starting_run(config), run_of_teacher(config)):
-        if division is None and before is not None and setup.report_overlap(splits.test, before, say):
+        if (
+            not setup.division_of(vars(config))
+            and before is not None
+            and setup.report_overlap(splits.test, before, say)
+        ):
             unseen = False
     grouping.check_groups(config, splits.train)
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
@@ -170,8 +176,8 @@ def _build(config: TrainOptions, checkpoint: Path | None, say: Lines) -> Stage:
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
 
-def _sized(config: TrainOptions, splits: Splits, say: Lines) -> TrainOptions:
-    """The options with the number of steps that --epochs means for these pictures."""
+def _sized(config: AnyTrain, splits: Splits, say: Lines) -> AnyTrain:
+    """The options with the numbers of steps that --epochs means for these pictures, which a resumed run then keeps."""
     for name, used in (("lr_strategy=plateau", config.lr_strategy == "plateau"), ("early_stop", config.early_stop)):
         if used and not len(splits.val):
             raise UserError(f"--{name} goes by validation pictures; there are none. See --val_classes, --val_share.")
@@ -179,10 +185,9 @@ def _sized(config: TrainOptions, splits: Splits, say: Lines) -> TrainOptions:
         return config
     each = max(1, round(len(splits.train) / config.train_batch_size))
     total = max(1, round(config.epochs * each))
-    config = config.with_defaults(total_iter_num=total, test_iter_step=each, save_iter_step=each)
-    size = config.train_batch_size
-    say(f"{config.epochs:g} epochs of {each} steps: {config.total_iter_num} steps of {size} pictures.")
-    return config
+    say(f"{config.epochs:g} epochs of {each} steps: {total} steps of {config.train_batch_size} pictures.")
+    sized = config.with_defaults(test_iter_step=each, save_iter_step=each)
+    return replace(sized, total_iter_num=total, epochs=None)
 
 
 def _fit(stage: Stage, run: Run, log: RunLog, judge: Judge) -> None:

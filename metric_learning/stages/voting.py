@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,18 +78,16 @@ class Voters:
 
 
 def classifies(config: EvalOptions | InferOptions) -> bool:
-    """Whether the command is about classes: as it says, else as the weights do."""
-    several = len(weights_files(config)) > 1
-    of_embeddings = [f"--{name}" for name in OF_EMBEDDINGS if getattr(config, name, None)]
-    of_embeddings += ["--task=embed"] if config.task == "embed" else []
-    if several and of_embeddings:
-        named = config.named_weights
-        raise UserError(f"{of_embeddings[0]} takes one network; --pretrained_model={named} names several.")
-    if config.task is not None:
-        return config.task == "classify"
-    if config.vote is not None or config.uncertain is not None or several:
-        return True
-    return not of_embeddings and saved_classes(weights_files(config)[0]) is not None
+    """Whether the command is about classes: as its options say, else as the weights do. UserError if they disagree."""
+    files = weights_files(config)
+    classes = ["--task=classify"] if config.task == "classify" else []
+    classes += [f"--{name}" for name in ("vote", "uncertain") if getattr(config, name) is not None]
+    classes += [f"--pretrained_model={config.named_weights}, several weights,"] if len(files) > 1 else []
+    embeddings = ["--task=embed"] if config.task == "embed" else []
+    embeddings += [f"--{name}" for name in OF_EMBEDDINGS if getattr(config, name, None)]
+    if classes and embeddings:
+        raise UserError(f"{classes[0]} is about classes, {embeddings[0]} about embeddings. Leave one of them out.")
+    return bool(classes) or (not embeddings and saved_classes(files[0]) is not None)
 
 
 def weights_files(config: UseOptions) -> list[Path]:
@@ -179,8 +177,8 @@ def _of_validation(members: list[Member], config: EvalOptions | InferOptions) ->
             "To fit a vote, all classifiers must come from runs with the same data and the same validation pictures "
             "(--data_dir, --val_share or --fold, --split_seed). Type --weights, or take --vote=soft."
         )
-    data, division = divided[0]
-    splits = setup.load_data(config.with_defaults(**data), lambda line: None, division)
+    data, division = divided[0]  # the runs' own, whatever data was typed: that may be the test
+    splits = setup.load_data(replace(config, **data), lambda line: None, division)
     if not len(splits.val):
         raise UserError("The runs have no validation pictures to fit a vote on. Type --weights, or take --vote=soft.")
     bad = BadPictures(len(splits.val), config.max_bad_pictures)
