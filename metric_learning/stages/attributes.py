@@ -29,6 +29,7 @@ from metric_learning.metrics.classification import Classification, classificatio
 from metric_learning.stages import setup
 from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.listing import write_uncertain
+from metric_learning.stages.reporting import write_report
 from metric_learning.stages.voting import Voters, ask, voters_of
 
 Probabilities = NDArray[np.float64]
@@ -79,14 +80,6 @@ def _check_places(output: Path, uncertain: str | None) -> None:
     setup.check_writable(output.parent, "--output")
     if uncertain is not None:
         setup.check_writable(Path(uncertain).parent, "--uncertain")
-
-
-def write_report(report: ClassReport, place: Path) -> None:
-    report.write_json(place)
-    plot = place.with_suffix(".png")
-    plot.unlink(missing_ok=True)  # an older one must not stand beside newer figures
-    drawn = report.write_plot(plot)
-    print(f"Written: {place}{f' and {plot}' if drawn else ''}")
 
 
 def _measured(config: EvalOptions, voters: Voters) -> tuple[PictureSet, str]:

@@ -30,6 +30,7 @@ from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
 from metric_learning.stages import calibrating, cleaning, setup
 from metric_learning.stages.attributes import eval_classes
+from metric_learning.stages.reporting import write_report
 from metric_learning.stages.voting import classifies
 
 AnyUse = TypeVar("AnyUse", bound=UseOptions)
@@ -90,7 +91,7 @@ def eval(config: EvalOptions) -> None:
     if not dist.is_first():
         return
     print(f"\n{found.report.text()}")
-    _write(found.report, output)
+    write_report(found.report, output)
     if place is not None:
         _calibrate(place, config, weights, found)
     for line in found.bad.lines():
@@ -192,11 +193,3 @@ def _over_list(config: EvalOptions, weights: Weights) -> Measured:
             counts.add(name, same, other)
     report = Report(about, None, found.verification, said, found.folds, found.best, **_stored(counts))
     return Measured(report, bad, partial(calibrate, found.scores, config.calibrate_far))
-
-
-def _write(report: Report, place: Path) -> None:
-    report.write_json(place)
-    plot = place.with_suffix(".png")
-    plot.unlink(missing_ok=True)  # an older one must not stand beside newer figures
-    drawn = report.write_plot(plot)
-    print(f"Written: {place}{f' and {plot}' if drawn else ''}")
