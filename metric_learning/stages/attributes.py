@@ -20,7 +20,7 @@ from metric_learning.data.names import joined, taken
 from metric_learning.data.picture_splits import Division
 from metric_learning.data.predictions import ODD, Predictions, column, shown
 from metric_learning.data.sources import PictureSet
-from metric_learning.data.splits import find_list
+from metric_learning.data.splits import Splits, find_list
 from metric_learning.embedder import ClassesOf
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
@@ -75,6 +75,13 @@ def eval_classes(config: EvalOptions) -> None:
         print(f"Left out, can't be read: {line}")
 
 
+def _divided(config: EvalOptions | InferOptions, run: Run | None) -> Splits:
+    """The data, its pictures divided as in `run` if it is the run's own; of other data nothing is set apart."""
+    own = run is not None and setup.same_data(config, run)
+    division = setup.division_of(run.config()) if run is not None and own else None
+    return setup.load_data(config, print, division or Division(val_share=0.0, test_share=0.0, seed=config.split_seed))
+
+
 def _check_places(output: Path, uncertain: str | None) -> None:
     """Before anything is computed."""
     setup.check_writable(output.parent, "--output")
@@ -84,10 +91,7 @@ def _check_places(output: Path, uncertain: str | None) -> None:
 
 def _measured(config: EvalOptions, voters: Voters) -> tuple[PictureSet, str]:
     """The labelled pictures of the split, their labels as numbers of the voters' classes; and the split's name."""
-    run = voters.run
-    own = run is not None and setup.same_data(config, run)
-    division = setup.division_of(run.config()) if run is not None and own else None
-    splits = setup.load_data(config, print, division or Division(val_share=0.0, test_share=0.0, seed=config.split_seed))
+    splits = _divided(config, voters.run)
     split = config.split or ("test" if len(splits.test) else "all")
     parts = [splits.train, splits.val, splits.test] if split == "all" else [getattr(splits, split)]
     paths = joined([part.paths for part in parts])
@@ -162,10 +166,7 @@ def _asked(config: InferOptions, voters: Voters, output: Path) -> tuple[str, Seq
     if config.input is not None:
         paths = pictures_of_input(config.input)
         return "path", paths, paths
-    run = voters.run
-    own = run is not None and setup.same_data(config, run)
-    division = setup.division_of(run.config()) if run is not None and own else None
-    splits = setup.load_data(config, print, division or Division(val_share=0.0, test_share=0.0, seed=config.split_seed))
+    splits = _divided(config, voters.run)
     chosen = (splits.test if len(splits.test) else splits.train).paths
     return "path", chosen, chosen
 
