@@ -1,6 +1,7 @@
 """Files that are never half-written, and weights that can't run code."""
 
 import contextlib
+import csv
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from metric_learning.checks import UserError
 
 Arrays = dict[str, np.ndarray]
+ODD = "surrogateescape"  # names of files that are no text come and go unharmed
 
 
 @contextlib.contextmanager
@@ -42,17 +44,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_write(path: str | Path, data: bytes | str) -> None:
     """Write the whole file or leave the old one untouched."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
+        temporary.write_bytes(data.encode(errors=ODD) if isinstance(data, str) else data)
 
 
 def write_json(path: str | Path, value: Any) -> None:
     atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table, atomically; the rows may be made while they are written."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
 def read_json(path: str | Path) -> Any:
     try:
-        # File names that are no UTF-8 come and go unharmed.
-        return json.loads(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
+        return json.loads(Path(path).read_text(encoding="utf-8", errors=ODD))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Can't read {path}: {one_line(error)}.") from error
 

@@ -1,6 +1,7 @@
 """Files that are never half-written, and a reader of pickles that runs none of their code."""
 
 import contextlib
+import csv
 import errno
 import json
 import os
@@ -19,12 +20,14 @@ import pytest
 from metric_learning import files
 from metric_learning.checks import UserError
 from metric_learning.files import (
+    ODD,
     atomic_path,
     atomic_write,
     read_json,
     read_metadata,
     read_pdparams,
     read_tensors,
+    write_csv,
     write_json,
     write_tensors,
 )
@@ -104,6 +107,7 @@ def test_what_the_system_refuses_is_one_line(tmp_path, monkeypatch, call):
     [
         lambda path: atomic_write(path, b"x" * 100_000),
         lambda path: write_json(path, ["x"] * 100_000),
+        lambda path: write_csv(path, ["x"], [["y"]] * 100_000),
         lambda path: write_tensors(path, {"x": np.ones(100_000, np.float32)}, {}),
     ],
 )
@@ -164,7 +168,19 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     assert read_tensors(path)[0]["x"].sum() == 0
 
 
-# ---- json and tensors
+# ---- csv, json and tensors
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.csv"
+    odd = ["a,b", 'q"uote', "über \udcff", "line\nbreak"]
+    write_csv(path, ["name", "number"], ([name, "1"] for name in odd))
+    with open(path, newline="", encoding="utf-8", errors=ODD) as file:
+        assert list(csv.reader(file)) == [["name", "number"], *([name, "1"] for name in odd)]
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        write_csv(path, ["number"], ([str(1 // number)] for number in (1, 0)))
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.csv"]
 
 
 def test_json_round_trip_and_errors(tmp_path):

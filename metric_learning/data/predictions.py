@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
-from metric_learning.files import atomic_path
-
-ODD = "surrogateescape"  # names of files that are no text come and go unharmed
+from metric_learning.files import ODD, write_csv
 
 
 class Predictions(NamedTuple):
@@ -45,12 +43,10 @@ def shown(probabilities: NDArray[np.floating]) -> list[str]:
 
 def write_predictions(path: str | Path, found: Predictions) -> None:
     """path,label,predicted and the probabilities, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", "predicted", *map(column, found.classes)])
-        best = found.probabilities.argmax(axis=1) if len(found.paths) else []
-        for name, label, top, row in zip(found.paths, found.labels, best, found.probabilities, strict=True):
-            writer.writerow([name, label, found.classes[top], *shown(row)])
+    best = found.probabilities.argmax(axis=1) if len(found.paths) else []
+    each = zip(found.paths, found.labels, best, found.probabilities, strict=True)
+    rows = ([name, label, found.classes[top], *shown(row)] for name, label, top, row in each)
+    write_csv(path, ["path", "label", "predicted", *map(column, found.classes)], rows)
 
 
 def read_predictions(path: str | Path) -> Predictions:

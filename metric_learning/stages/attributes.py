@@ -1,6 +1,5 @@
 """Attributes, --task=classify: what classes pictures are of, how right that is, and what training asks of it."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +17,13 @@ from metric_learning.data.lists import CsvRules, read_names
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.names import joined, taken
 from metric_learning.data.picture_splits import Division
-from metric_learning.data.predictions import ODD, Predictions, column, shown
+from metric_learning.data.predictions import Predictions, column, shown
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits, find_list
 from metric_learning.embedder import ClassesOf
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
-from metric_learning.files import atomic_path
+from metric_learning.files import write_csv
 from metric_learning.metrics.classification import Classification, classification
 from metric_learning.stages import setup
 from metric_learning.stages.inputs import pictures_of_input
@@ -174,11 +173,9 @@ def _asked(config: InferOptions, voters: Voters, output: Path) -> tuple[str, Seq
 def _write_classes(
     output: Path, kind: str, names: Sequence[str], probabilities: Probabilities, classes: list[str], all_of_them: bool
 ) -> None:
-    with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([kind, "label", *(map(column, classes) if all_of_them else [])])
-        for name, row in zip(names, probabilities, strict=True):
-            writer.writerow([name, classes[int(row.argmax())], *(shown(row) if all_of_them else [])])
+    each = zip(names, probabilities, strict=True)
+    rows = ([name, classes[int(row.argmax())], *(shown(row) if all_of_them else [])] for name, row in each)
+    write_csv(output, [kind, "label", *(map(column, classes) if all_of_them else [])], rows)
 
 
 # ---- training

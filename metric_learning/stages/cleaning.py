@@ -1,10 +1,9 @@
 """eval --clean: the pictures that are probably in the wrong class, as a list and as a sheet to look at."""
 
-import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions
 from metric_learning.data.sources import PictureSet
 from metric_learning.evaluate import Embedded
-from metric_learning.files import atomic_path, atomic_write
+from metric_learning.files import atomic_write, write_csv
 from metric_learning.metrics.identity_noise import FAR, NEARER, PAIR, IdentityErrors, identity_errors, most_central
 from metric_learning.sheets import Cell, picture_sheet
 from metric_learning.stages import setup
@@ -22,7 +21,6 @@ from metric_learning.stages import setup
 COLUMNS = ("path", "class", "own_cosine", "other_class", "other_cosine", "reason")
 PAIR_COLUMNS = ("class", "other_class", "cosine", "pictures", "other_pictures")
 PRINTED, DRAWN = 5, 50
-ODD = "surrogateescape"  # names of files that are no text come and go unharmed
 SAID = {NEARER: "nearer to another class", FAR: "far from their own", PAIR: "in classes of two that do not match"}
 
 
@@ -65,7 +63,7 @@ def clean(found: Embedded, names: Sequence[str], place: Path) -> None:
     """Write the list, the sheet and the pairs of classes, and print what is in them; names: those of the labels."""
     errors = identity_errors(found.embeddings, found.labels)
     classes = [names[label] for label in errors.classes.tolist()]
-    _write_csv(place, COLUMNS, (_row(errors, found.paths, classes, i) for i in range(len(errors.suspects))))
+    write_csv(place, COLUMNS, (_row(errors, found.paths, classes, i) for i in range(len(errors.suspects))))
     written = [place]
     _or_remove(_sheet_of(place), len(errors.suspects), lambda path: _draw(path, errors, found, classes), written)
     _or_remove(_classes_of(place), len(errors.close), lambda path: _write_pairs(path, errors, classes), written)
@@ -86,13 +84,6 @@ def _or_remove(path: Path, count: int, write: Callable[[Path], None], written: l
 # ---- files
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
 def _row(errors: IdentityErrors, paths: Sequence[str], classes: Sequence[str], number: int) -> list[str]:
     i = int(errors.suspects[number])
     other = int(errors.other_class[i])
@@ -107,7 +98,7 @@ def _digits(cosine: float) -> str:
 def _write_pairs(path: Path, errors: IdentityErrors, classes: Sequence[str]) -> None:
     sizes = np.bincount(errors.codes).tolist()
     rows = ([classes[a], classes[b], _digits(c), str(sizes[a]), str(sizes[b])] for a, b, c in errors.close)
-    _write_csv(path, PAIR_COLUMNS, rows)
+    write_csv(path, PAIR_COLUMNS, rows)
 
 
 def _draw(path: Path, errors: IdentityErrors, found: Embedded, classes: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """infer --pair and --pairs: cosines of pictures as similarities, same or not."""
 
-import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from metric_learning.data.questions import Questions, read_questions
 from metric_learning.engine import Predictor
 from metric_learning.evaluate import check_missing
 from metric_learning.extract import Reader
-from metric_learning.files import atomic_path
+from metric_learning.files import write_csv
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.stages import calibrating, setup
@@ -124,15 +123,10 @@ def score_list(
     cosines = score_pairs(predictor, questions.items, a, b, reader, bad, judged.means, names)
     if not dist.is_first():
         return
-    with atomic_path(output) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors=ODD) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_header(questions, judged))
-        writer.writerows(tqdm(_rows(questions, cosines, judged, config.group), total=len(a), unit="pair", disable=None))
+    rows = _rows(questions, cosines, judged, config.group)
+    write_csv(output, _header(questions, judged), tqdm(rows, total=len(a), unit="pair", disable=None))
     _tell(questions, cosines, judged, config.group, bad)
     print(f"Written: {output} ({len(a):,} pairs of {len(questions.items):,} pictures, {predictor.way})")
-
-
-ODD = "surrogateescape"  # names of files that are no text come and go unharmed
 
 
 def _header(questions: Questions, judged: Judge) -> list[str]:
