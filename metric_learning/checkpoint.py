@@ -57,6 +57,11 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results.json"
 
+    @property
+    def val_predictions(self) -> Path:
+        """What a classifier's best weights say of its validation pictures."""
+        return self.folder / "val_predictions.csv"
+
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
         saved = read_json(self.folder / "config.json")

@@ -200,8 +200,3 @@ def scores_of(found: Classification) -> dict[str, float]:
     """What chooses the best weights: the accuracy, and of equal ones the balanced accuracy."""
     pooled = found.pooled
     return {"val accuracy": pooled.accuracy or 0.0, "val balanced accuracy": pooled.balanced_accuracy or 0.0}
-
-
-def val_predictions(run: Run) -> Path:
-    """Where a run keeps what its best weights say of its validation pictures."""
-    return run.folder / "val_predictions.csv"

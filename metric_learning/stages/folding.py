@@ -12,7 +12,6 @@ from metric_learning.data.predictions import Predictions, read_predictions, writ
 from metric_learning.files import read_json, write_json
 from metric_learning.metrics.classification import classification
 from metric_learning.report import percent, table
-from metric_learning.stages.attributes import val_predictions
 from metric_learning.stages.listing import write_wrong_labels
 
 
@@ -50,7 +49,7 @@ Figures = dict[str, float | None]
 def summary(series: str, place: Path) -> None:
     """What the folds of a series say together: printed, and written into `<place>/<series>-folds`."""
     runs = runs_of(series, place)
-    told = {fold: read_predictions(val_predictions(runs[fold])) for fold in sorted(runs)}
+    told = {fold: read_predictions(runs[fold].val_predictions) for fold in sorted(runs)}
     each = {fold: _figures(found, runs[fold]) for fold, found in told.items()}
     mean, std = (_over(each, how) for how in (_mean, _std))
     rows = [["fold", "pictures", *FIGURES.values()]]

@@ -143,8 +143,8 @@ class ClassJudge:
         if len(stage.splits.val):
             told, _ = attributes.predicted(predictor, known, stage.splits.val, reader, stage.bad)
             if dist.is_first():
-                write_predictions(attributes.val_predictions(run), told)
-            self.log.say(f"Written: {attributes.val_predictions(run)}")
+                write_predictions(run.val_predictions, told)
+            self.log.say(f"Written: {run.val_predictions}")
         _, found = attributes.predicted(predictor, known, test, reader, stage.bad) if len(test) else (None, None)
         if found is None:
             if len(test):
