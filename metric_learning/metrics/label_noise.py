@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metric_learning.checks import UserError
+from metric_learning.metrics.classification import as_labels, as_probabilities
 
 Numbers = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 # A mean of equal numbers may be a last bit above them: without this an example would miss its own class's threshold.
 ROUNDING = 1e-9
-# How far a row may be from 1: a softmax in float16, or probabilities that were written with four digits.
-SUM_TOLERANCE = 1e-2
 ROWS_AT_ONCE = 65536
 
 
@@ -40,7 +38,7 @@ class LabelErrors:
 
 
 def probable_label_errors(probabilities: ArrayLike, labels: ArrayLike) -> LabelErrors:
-    """probabilities (N, C) in 0..1, rows that sum to 1; labels (N,) whole numbers in 0..C-1 -> LabelErrors.
+    """probabilities (N, C), C >= 2, rows that sum to 1; labels (N,) whole numbers in 0..C-1 -> LabelErrors.
 
     The probabilities must be OUT OF FOLD: of each example by a classifier that was trained without it, else it has
     learnt the wrong labels too. t_j is the mean of p_j over the examples labelled j (equation 2 of the paper); an
@@ -49,11 +47,11 @@ def probable_label_errors(probabilities: ArrayLike, labels: ArrayLike) -> LabelE
     counted off the diagonal is probably wrong (the paper's method "confident joint"); as there, that may be an example
     whose label is the likeliest class but below its threshold: margins >= 0, at the end of the list. noise_rate is
     what lies off the diagonal of the joint after its rows are scaled to the classes' sizes (equation 3).
-    Raises UserError for other shapes, probabilities that are not finite, not in 0..1 or do not sum to 1 (but for
-    rounding, 1e-2), and labels that are not 0..C-1.
+    Raises UserError for what `classification` refuses: rows that are no probabilities, labels that are not 0..C-1.
     """
-    table, given = _checked(probabilities, labels)
+    table = as_probabilities(probabilities)
     count, classes = table.shape
+    given = as_labels(labels, count, classes)
     sizes = np.bincount(given, minlength=classes)
     sums = np.bincount(given, weights=table[np.arange(count), given], minlength=classes)
     thresholds = np.where(sizes > 0, sums / np.maximum(sizes, 1), np.inf)
@@ -68,11 +66,11 @@ def probable_label_errors(probabilities: ArrayLike, labels: ArrayLike) -> LabelE
     )
 
 
-def _belongs(table: NDArray[np.floating], given: Indices, thresholds: Numbers) -> tuple[Indices, Numbers]:
+def _belongs(table: Numbers, given: Indices, thresholds: Numbers) -> tuple[Indices, Numbers]:
     """(the class that each example confidently belongs to or -1, its margin), both (N,)."""
     belongs, margins = np.empty(len(table), np.int64), np.empty(len(table))
     for start in range(0, len(table), ROWS_AT_ONCE):
-        part = table[start : start + ROWS_AT_ONCE].astype(np.float64)
+        part = table[start : start + ROWS_AT_ONCE].copy()
         rows, label = np.arange(len(part)), given[start : start + ROWS_AT_ONCE]
         above = np.where(part >= thresholds - ROUNDING, part, -1.0)
         best = above.argmax(axis=1)
@@ -80,8 +78,7 @@ def _belongs(table: NDArray[np.floating], given: Indices, thresholds: Numbers) -
         best = np.where(above[rows, label] == highest, label, best)
         belongs[start : start + len(part)] = np.where(highest < 0, -1, best)
         part[rows, label] = -np.inf
-        # With one class there is no other: its probability counts as 0.
-        margins[start : start + len(part)] = own - np.maximum(part.max(axis=1), 0.0)
+        margins[start : start + len(part)] = own - part.max(axis=1)
     return belongs, margins
 
 
@@ -90,28 +87,3 @@ def _noise_rate(joint: Indices, sizes: Indices) -> float | None:
     total = int(sizes.sum())
     right = np.diag(joint) / np.maximum(joint.sum(axis=1), 1)
     return float(((1.0 - right) * sizes).sum() / total) if total else None
-
-
-def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], Indices]:
-    table, given = np.asarray(probabilities), np.asarray(labels)
-    if table.ndim != 2 or table.shape[1] < 1 or table.dtype.kind != "f":
-        raise UserError(f"probabilities must be an (examples, classes) array; got {table.shape} of {table.dtype}.")
-    if given.shape != (len(table),):
-        raise UserError(f"labels must be one a row of probabilities, shape ({len(table)},); got {given.shape}.")
-    if len(given) and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= table.shape[1]):
-        raise UserError(f"labels must be whole numbers in 0..{table.shape[1] - 1}, the columns of probabilities.")
-    for start in range(0, len(table), ROWS_AT_ONCE):
-        part = table[start : start + ROWS_AT_ONCE].astype(np.float64)
-        good = np.isfinite(part).all(axis=1)
-        _refuse(start, good, "must be finite", "Find what made it NaN or infinite.")
-        good = np.logical_and(part >= 0, part <= 1).all(axis=1)
-        _refuse(start, good, "must be in 0..1", "Put a softmax over the logits.")
-        good = np.less_equal(np.abs(part.sum(axis=1) - 1), SUM_TOLERANCE)
-        _refuse(start, good, "must sum to 1", "Give one column a class; for two classes 1 - p and p.")
-    return table, given.astype(np.int64)
-
-
-def _refuse(start: int, held: ArrayLike, rule: str, remedy: str) -> None:
-    good = np.asarray(held)
-    if not good.all():
-        raise UserError(f"probabilities {rule}; row {start + int(good.argmin())} does not. {remedy}")
