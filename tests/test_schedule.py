@@ -63,6 +63,7 @@ def test_the_command_line_knows_the_same_strategies():
         ([0.5, 0.4, 0.5, 0.3], 2, 1),  # one too few for a second time
         ([0.5, 0.4, 0.5, 0.3, 0.2], 2, 2),
         ([0.5, 0.4, 0.3, 0.6, 0.6, 0.6], 2, 2),
+        ([-0.5, -0.4, -0.6], 1, 1),  # no score is too low to be the best so far
     ],
 )
 def test_plateaus_are_counted_anew_after_each(scores, patience, expected):
