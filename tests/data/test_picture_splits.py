@@ -42,7 +42,7 @@ def names(pictures) -> list[str]:
 def test_ids_are_found_below_the_folder_and_groups_are_races(tmp_path) -> None:
     splits = divide(attributes(tmp_path, 60, 9), train_list="train.csv", test_list="test.csv")
     assert names(splits.test) == [str(number) for number in range(60, 69)]  # as the list has them
-    assert splits.test.labels.tolist() == [1, 0, 0] * 3
+    assert splits.test.labels.tolist() == [1, 0, 0] * 3 and "test: 9 pictures" in splits.notes
     assert splits.train.classes == splits.val.classes == splits.test.classes == ["0", "1"]
     assert list(splits.test.groups) == [RACES[number // 3 % 3] for number in range(60, 69)]
 
@@ -109,7 +109,7 @@ def test_a_list_to_be_answered_needs_no_labels(tmp_path) -> None:
     (tmp_path / "test.csv").write_text("id\n5\n2\n9\n")
     splits = divide(tmp_path, train_list="train.csv", test_list="test.csv")
     assert splits.test.labels.tolist() == [-1, -1, -1] and names(splits.test) == ["5", "2", "9"]
-    assert any("3 of them without a label" in line for line in splits.notes)
+    assert "test: 3 pictures, 3 of them without a label" in splits.notes
 
 
 # ---- dividing
@@ -134,7 +134,25 @@ def test_the_choice_is_that_of_the_seed_alone(tmp_path) -> None:
     assert choice["first"] == choice["moved"] != choice["seed"]
 
 
-@pytest.mark.parametrize("folds", [2, 5, 7])
+def test_the_choice_stays_what_it_was(tmp_path) -> None:
+    """Runs keep the seed and not the names: with another choice an old run's training pictures would be its test."""
+    splits = divide(attributes(tmp_path, 12), train_list="train.csv", division=Division(0.25, 0.25, seed=1))
+    assert (names(splits.val), names(splits.test)) == (["9", "10"], ["5", "7", "11"])
+    folds = [
+        names(divide(tmp_path, train_list="train.csv", division=Division(0, 0, folds=4, fold=n, seed=1)).val)
+        for n in (1, 2)
+    ]
+    assert folds == [["7", "9", "10"], ["0", "2", "8"]]
+
+
+def test_shares_are_rounded_to_whole_pictures(tmp_path) -> None:
+    attributes(tmp_path, 10)
+    for share, count in ((0.14, 1), (0.15, 2), (0.16, 2)):
+        splits = divide(tmp_path, train_list="train.csv", division=Division(share, 0))
+        assert len(splits.val) == count
+
+
+@pytest.mark.parametrize("folds", [2, 5, 7, 64])
 def test_every_picture_is_in_one_fold(tmp_path, folds) -> None:
     attributes(tmp_path, 64)
     parts = [
@@ -157,6 +175,8 @@ def test_what_can_not_be_divided(tmp_path) -> None:
         divide(tmp_path, train_list="train.csv", division=Division(test_share=0, folds=20))
     with pytest.raises(UserError, match=r"--test_share=0.2: the data names its own test pictures"):
         divide(tmp_path, train_list="train.csv", test_list="test.csv", division=Division(test_share=0.2))
+    with pytest.raises(UserError, match=r"No pictures are left to train on"):
+        divide(tmp_path, train_list="train.csv", division=Division(test_share=0, folds=1))
     (tmp_path / "other.csv").write_text("id,label\n1,2\n")
     with pytest.raises(UserError, match=r"1 classes of the test pictures are not among .*'2'"):
         divide(tmp_path, train_list="train.csv", test_list="other.csv")
