@@ -104,7 +104,7 @@ def multiply_adds(net: Any, size: int) -> int:
 def training_seconds(net: Any, options: argparse.Namespace) -> float:
     import paddle
 
-    from metric_learning.engine import training_forward
+    from metric_learning.onednn.forward import training_forward
 
     net.train()
     forward = training_forward(net, 3, onednn=True)

@@ -30,7 +30,7 @@ def main() -> None:
     import paddle
 
     from metric_learning.backbones import backbone
-    from metric_learning.engine import training_forward
+    from metric_learning.onednn.forward import training_forward
 
     paddle.set_device("cpu")
     images = np.random.default_rng(0).standard_normal((options.batch, 3, options.size, options.size), dtype=np.float32)

@@ -58,9 +58,13 @@ class Embedder(nn.Layer):
     def forward(self, images: Tensor) -> Tensor:
         return self.neck(self.backbone(images))
 
+    def to_map(self, images: Tensor) -> Tensor:
+        """images (B, channels, H, W) -> the last feature map (B, C, h, w) of the backbone."""
+        return self.backbone.to_map(images)
+
     def from_map(self, last: Tensor) -> Tensor:
         """The last feature map (B, C, h, w) of the backbone -> embeddings (B, D)."""
-        return self.neck(self.backbone.to_feature(last))
+        return self.neck(self.backbone.from_map(last))
 
     def arrays(self) -> Arrays:
         """Every weight and running statistic by name."""

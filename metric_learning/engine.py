@@ -1,4 +1,4 @@
-"""The fast ways through a network: oneDNN convolutions to train on a CPU with, the inference engine to embed with."""
+"""The fast way through a network without gradient: Paddle's inference engine on a CPU."""
 
 import contextlib
 import shutil
@@ -9,58 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.static import InputSpec
 
 from metric_learning.checks import UserError
 from metric_learning.files import one_line
-from metric_learning.runtime import cpu_flags, math_threads, onednn_works, silenced
+from metric_learning.runtime import computes_bfloat16, math_threads, silenced
 
-Forward = Callable[[Tensor], Tensor]
 Embed = Callable[[np.ndarray], np.ndarray]
 
-_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _PROGRAM_ROOM = 2**30  # bytes: with more free than this, an error of Paddle's is not one of space
 _AGREEMENT = 1e-3  # bfloat16 is taken where its cosines to float32 differ from 1 by less than this
-
-
-def training_forward(net: nn.Layer, channels: int, onednn: bool) -> Forward:
-    """net as a function images (B, channels, H, W) -> (B, D) with gradient, by oneDNN convolutions where that is right.
-
-    Paddle's eager convolutions are two to four times slower on a CPU. The function shares the parameters of `net`; in
-    evaluation mode it is the eager network, as oneDNN then keeps weights of an earlier step.
-    `runtime.prepare(onednn=True)` must have come before the import of Paddle.
-    """
-    if not (onednn and onednn_works() and paddle.get_device() == "cpu"):
-        return net  # type: ignore[no-any-return]
-    spec = [InputSpec([None, channels, None, None], "float32", "images")]
-    static = paddle.jit.to_static(net.forward, input_spec=spec, full_graph=True)
-
-    def forward(images: Tensor) -> Tensor:
-        if not net.training:
-            return net(images)
-        with _onednn_convolutions():  # tracing happens inside the first call
-            return static(images)
-
-    return forward
-
-
-@contextlib.contextmanager
-def _onednn_convolutions() -> Iterator[None]:
-    """Every convolution that is appended to a static program asks for the oneDNN kernel; its gradient inherits that."""
-    block = paddle.base.framework.Block
-    plain = block.append_op
-
-    def append_op(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        if kwargs.get("type") in _CONVOLUTIONS and kwargs.get("attrs") is not None:
-            kwargs["attrs"] = dict(kwargs["attrs"], use_mkldnn=True)
-        return plain(self, *args, **kwargs)
-
-    block.append_op = append_op
-    try:
-        yield
-    finally:
-        block.append_op = plain
 
 
 def release_programs() -> None:
@@ -116,11 +75,6 @@ class Predictor:
             return plain
         self.way = f"inference engine, oneDNN, bfloat16 (cosine to float32 at least {1.0 - apart:.5f})"
         return fast
-
-
-def computes_bfloat16() -> bool:
-    """Whether the processor has bfloat16 arithmetic (AVX512-BF16 or AMX)."""
-    return bool(cpu_flags()[1] & {"avx512_bf16", "amx_bf16"})
 
 
 def eager(net: nn.Layer, images: np.ndarray) -> np.ndarray:

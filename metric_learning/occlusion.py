@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import paddle
 from numpy.typing import NDArray
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from metric_learning import dist
-from metric_learning.backbones.base import Backbone
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.data.loader import Batch
 from metric_learning.data.samplers import keyed_rng
 from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
-from metric_learning.engine import training_forward
 from metric_learning.losses.base import Labels, Loss
+from metric_learning.onednn.forward import training_map
 
 Masks = NDArray[np.float32]
 Boxes = NDArray[np.float64]
@@ -107,17 +106,6 @@ def candidates(
     return masks
 
 
-class _ToMap(nn.Layer):
-    """The first part of a backbone as a network of its own; it shares the parameters."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.backbone.to_map(images)
-
-
 @dataclass(frozen=True)
 class Occlusion:
     """How parts of the last map are covered. rate in 0..1: the share of pictures covered.
@@ -149,13 +137,15 @@ class OccludedForward:
     is covered is a function of (seed, step), of the points and, where adversarial, of the weights. To choose by the
     loss, network and loss are in evaluation mode and without gradient, so that a picture's loss depends on that picture
     alone and no running statistic moves; every shape costs one more pass of the covered pictures through the last part.
-    Up to the map it is `engine.training_forward`. Raises UserError for a shape that so small a map is not made for,
+    Up to the map it is `onednn.forward.training_map`. Raises UserError for a shape that so small a map is not made for,
     and for an adversarial choice with a loss that has no value for each picture.
     """
 
-    def __init__(self, embedder: Embedder, loss: Loss, how: Occlusion, seed: int, onednn: bool) -> None:
+    def __init__(
+        self, embedder: Embedder, loss: Loss, how: Occlusion, seed: int, onednn: bool, bfloat16: bool = False
+    ) -> None:
         self.embedder, self.loss, self.how, self.seed = embedder, loss, how, seed
-        self._to_map = training_forward(_ToMap(embedder.backbone), embedder.spec.picture.shape[0], onednn)
+        self._to_map = training_map(embedder, embedder.spec.picture.shape[0], onednn, bfloat16)
         self._check_map()
         if how.adversarial and not hasattr(loss, "each"):
             raise UserError("--occlusion=adversarial needs a loss of each picture, against class centres. Take random.")

@@ -67,6 +67,11 @@ def cpu_flags() -> tuple[str, frozenset[str]]:
     return first.get("vendor_id", ""), frozenset(first.get("flags", "").split())
 
 
+def computes_bfloat16() -> bool:
+    """Whether the processor has bfloat16 arithmetic (AVX512-BF16 or AMX)."""
+    return bool(cpu_flags()[1] & {"avx512_bf16", "amx_bf16"})
+
+
 def _amd_with_avx2() -> bool:
     vendor, flags = cpu_flags()
     return vendor == "AuthenticAMD" and "avx2" in flags

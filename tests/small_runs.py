@@ -16,8 +16,8 @@ from metric_learning.data.samplers import ClassSampler, ShuffleSampler
 from metric_learning.data.sources import PictureSet, Sample
 from metric_learning.data.transforms import PictureSpec, TrainTransform
 from metric_learning.embedder import Embedder, EmbedderSpec, save_embedder
-from metric_learning.engine import training_forward
 from metric_learning.losses import element_loss, pair_loss
+from metric_learning.onednn.forward import training_forward
 from metric_learning.optimizer import Optimizer
 from metric_learning.schedule import schedule
 from metric_learning.step import Step
@@ -55,7 +55,7 @@ class Tiny(Backbone):
     def to_map(self, images):
         return self.layers(images)
 
-    def to_feature(self, last):
+    def from_map(self, last):
         return paddle.mean(last, axis=[2, 3])
 
 

@@ -13,7 +13,8 @@ from metric_learning.backbones.activations import PReLU
 from metric_learning.backbones.vit import resize_matrix
 from metric_learning.checks import UserError
 from metric_learning.config import names
-from metric_learning.engine import Predictor, eager, training_forward
+from metric_learning.engine import Predictor, eager
+from metric_learning.onednn.forward import training_forward
 from metric_learning.runtime import onednn_works
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
@@ -239,10 +240,6 @@ def smooth(net: paddle.nn.Layer) -> paddle.nn.Layer:
             layer.weight.set_value(paddle.ones_like(layer.weight))
         if isinstance(layer, paddle.nn.Dropout):
             layer.p = 0.0
-        # Right behind a convolution Silu has a wrong gradient in those graphs, and the networks' own ReLU a right one.
-        bare = isinstance(layer, paddle.nn.Sequential) and not any("Norm" in type(x).__name__ for x in layer.children())
-        if bare or type(layer).__name__.startswith("Squeeze"):
-            continue
         for name, below in list(layer._sub_layers.items()):
             if isinstance(below, paddle.nn.ReLU | paddle.nn.ReLU6 | paddle.nn.Hardswish):
                 layer._sub_layers[name] = paddle.nn.Silu()

@@ -155,7 +155,7 @@ def test_blocks_cover_the_patches_of_a_transformer():
         patch = np.kron(mask, np.ones((16, 16))).astype(bool)
         changed = np.where(patch, given, given + 1).astype(np.float32)
         cut = paddle.to_tensor(mask)
-        one, other = (net.to_feature(net.to_map(paddle.to_tensor(x)) * cut).numpy() for x in (given, changed))
+        one, other = (net.from_map(net.to_map(paddle.to_tensor(x)) * cut).numpy() for x in (given, changed))
     np.testing.assert_array_equal(one, other)
 
 

@@ -13,7 +13,9 @@ from small_runs import Training, equal_arrays, images, new_embedder, write_pictu
 
 from metric_learning import engine
 from metric_learning.checks import UserError
-from metric_learning.engine import Predictor, eager, training_forward
+from metric_learning.engine import Predictor, eager
+from metric_learning.onednn import forward as onednn
+from metric_learning.onednn.forward import training_forward
 from metric_learning.runtime import onednn_works
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
@@ -48,7 +50,7 @@ def smooth(net):
 def test_where_it_is_not_right_the_network_itself_is_taken(monkeypatch):
     net = new_embedder()
     assert training_forward(net, 3, onednn=False) is net
-    monkeypatch.setattr(engine, "onednn_works", lambda: False)
+    monkeypatch.setattr(onednn, "onednn_works", lambda: False)
     assert training_forward(net, 3, onednn=True) is net
 
 
@@ -93,7 +95,7 @@ def test_the_convolutions_really_are_onednn():
 
     block.append_op = spy
     try:
-        net = new_embedder()
+        net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Conv2D(4, 4, 3))
         training_forward(net, 3, onednn=True)(paddle.to_tensor(images()))
     finally:
         block.append_op = plain

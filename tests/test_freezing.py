@@ -12,9 +12,9 @@ from metric_learning.backbones import BACKBONES
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.embedder import Embedder, EmbedderSpec
-from metric_learning.engine import training_forward
 from metric_learning.files import read_tensors
 from metric_learning.freezing import freeze, freeze_layers, learning
+from metric_learning.onednn.forward import training_forward
 from metric_learning.recompute import recompute_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training", "ignore:In transformed code")

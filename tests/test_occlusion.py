@@ -228,10 +228,10 @@ def test_a_backbone_is_its_two_parts_and_the_map_is_where_it_can_be_covered(name
     with paddle.no_grad():
         last = net.to_map(pictures)
         whole = net(pictures).numpy()
-        np.testing.assert_array_equal(net.to_feature(last).numpy(), whole)
+        np.testing.assert_array_equal(net.from_map(last).numpy(), whole)
         assert len(last.shape) == 4 and min(last.shape[2:]) >= 2
         mask = candidates(["left"], 2, *last.shape[2:], rng())[0][:, None]
-        assert np.abs(net.to_feature(last * paddle.to_tensor(mask)).numpy() - whole).max() > 0.01 * np.abs(whole).max()
+        assert np.abs(net.from_map(last * paddle.to_tensor(mask)).numpy() - whole).max() > 0.01 * np.abs(whole).max()
 
 
 # ---- refusals

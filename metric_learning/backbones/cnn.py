@@ -43,7 +43,7 @@ class PlainCNN(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.stages(images)
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.flatten(self.pool(last))
 
 

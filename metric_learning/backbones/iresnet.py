@@ -106,5 +106,5 @@ class IResNet(Backbone):
         x = self.prelu(self.bn1(self.conv1(images)))
         return self.bn2(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.features(self.fc(self.flatten(last)))

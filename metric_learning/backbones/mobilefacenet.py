@@ -105,5 +105,5 @@ class MobileFaceNet(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.conv2(self.features(self.dw_conv(self.conv1(images))))
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.flatten(self.bn(self.conv3(self.gdconv(last))))

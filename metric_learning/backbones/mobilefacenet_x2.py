@@ -82,5 +82,5 @@ class MobileFaceNetX2(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.conv_sep(self.layers(images))
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.features(last)

@@ -27,7 +27,7 @@ class MobileNet(Backbone, nn.Sequential):
     def to_map(self, images: Tensor) -> Tensor:
         return nn.Sequential.forward(self, images)
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return paddle.mean(last, axis=[2, 3])
 
 

@@ -32,5 +32,5 @@ class ResNet(Backbone):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return paddle.mean(last, axis=[2, 3])

@@ -120,5 +120,5 @@ class VarGFaceNet(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.body(self.head(images))
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.embedding(last)

@@ -34,5 +34,5 @@ class VGG16(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.features(images)
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         return self.classifier(self.flatten(self.avgpool(last)))

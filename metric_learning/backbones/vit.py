@@ -128,7 +128,7 @@ class ViTS16(Backbone):
     def to_map(self, images: Tensor) -> Tensor:
         return self.patch_embed(images)
 
-    def to_feature(self, last: Tensor) -> Tensor:
+    def from_map(self, last: Tensor) -> Tensor:
         patches = last.flatten(2).transpose([0, 2, 1])  # (B, H/16 x W/16, 384), row by row
         first = paddle.zeros_like(patches[:, :1]) + self.cls_token  # one for each picture, however many there are
         x = paddle.concat([first, patches], axis=1) + self.positions()

@@ -56,7 +56,12 @@ class TrainOptions(Options):
     accumulate: int = option(
         1, "pieces that a batch is embedded in, one after the other, to save memory; the gradients stay", resumable=True
     )
-    amp: str = option("none", "half precision of the network on a GPU", choices=AMP, resumable=True)
+    amp: str = option(
+        "none",
+        "half precision of the network: on a GPU, or bfloat16 on a CPU that computes it",
+        choices=AMP,
+        resumable=True,
+    )
     recompute: bool = option(
         False, "keep no inner results of the backbone but compute them again: less memory, more time", resumable=True
     )
@@ -118,7 +123,7 @@ class TrainOptions(Options):
     partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
     checkpoint: str | None = option(None, "run (folder) or checkpoint (file) to resume")
     onednn: bool = option(
-        True, "train through oneDNN convolutions where that is right (Paddle 3.3 on a CPU)", resumable=True
+        True, "train through oneDNN's own primitives where that is right (Paddle 3.3 on a CPU)", resumable=True
     )
     enable_ce: bool = option(False, "no effect", retired="every run prints its result now")
     with_mem_opt: bool = option(True, "no effect", retired="Paddle manages its memory by itself now")

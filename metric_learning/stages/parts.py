@@ -18,12 +18,13 @@ from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampl
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
-from metric_learning.engine import training_forward
 from metric_learning.losses import MemoryLoss, element_loss, pair_loss
 from metric_learning.losses.base import Loss
 from metric_learning.losses.class_weights import balanced_weights, named_weights
 from metric_learning.occlusion import OccludedForward, Occlusion
+from metric_learning.onednn.forward import training_forward
 from metric_learning.optimizer import Optimizer
+from metric_learning.runtime import computes_bfloat16, onednn_works
 from metric_learning.stages import grouping, pooling, setup
 
 Forward = Callable[[Batch], Tensor]
@@ -129,17 +130,24 @@ def _pair_parts(config: PairOptions, train: PictureSet, size: int) -> Parts:
 def forward_of(config: TrainOptions, embedder: Embedder, loss: Loss, train: PictureSet, say: setup.Say) -> Forward:
     """A training batch -> its embeddings (B, D), with parts of the last map covered where that is asked for."""
     if config.occlusion == "none":
-        plain = training_forward(embedder, embedder.spec.picture.shape[0], by_onednn(config))
+        channels = embedder.spec.picture.shape[0]
+        plain = training_forward(embedder, channels, by_onednn(config), in_bfloat16(config))
         return lambda batch: plain(paddle.to_tensor(batch.images))
     how = Occlusion(config.shapes(), config.occlusion_rate, config.occlusion == "adversarial")
-    covered = OccludedForward(embedder, loss, how, config.seed, by_onednn(config))
+    covered = OccludedForward(embedder, loss, how, config.seed, by_onednn(config), in_bfloat16(config))
     points = _points_of(config, train, say)
     return lambda batch: covered(batch, points(batch))
 
 
 def by_onednn(config: TrainOptions) -> bool:
-    """Whether to train through oneDNN convolutions: a traced network can't exchange sums with other processes."""
+    """Whether to train through oneDNN: a traced network can't exchange sums with other processes."""
     return config.onednn and not config.recompute and not (dist.size() > 1 and config.sync_bn)
+
+
+def in_bfloat16(config: TrainOptions) -> bool:
+    """Whether the network's maps are bfloat16 on a CPU."""
+    able = paddle.get_device() == "cpu" and onednn_works() and computes_bfloat16()
+    return config.amp == "bfloat16" and by_onednn(config) and able
 
 
 def _points_of(config: TrainOptions, train: PictureSet, say: setup.Say) -> Callable[[Batch], Points | None]:

@@ -13,8 +13,8 @@ from metric_learning.data.loader import Batch
 from metric_learning.data.pool_sampler import PoolSampler
 from metric_learning.data.sources import PictureSet
 from metric_learning.embedder import Embedder
-from metric_learning.engine import training_forward
 from metric_learning.losses import PoolLoss, pool_loss
+from metric_learning.onednn.forward import training_forward
 from metric_learning.pool_step import PoolStep, gallery_of
 
 GALLERY = "gallery"  # the name it has in checkpoints
@@ -70,13 +70,16 @@ def pool_step(
     embedder: Embedder,
     gallery: nn.Layer,
     forward: Callable[[Batch], Tensor],
-    onednn: bool,
+    fast: tuple[bool, bool],
     loss: PoolLoss,
     **how: Any,
 ) -> PoolStep:
-    """The step; the gallery sees its pictures as they are, whatever `forward` covers of them."""
+    """The step; the gallery sees its pictures as they are, whatever `forward` covers of them.
+
+    fast: whether it computes through oneDNN, and in bfloat16.
+    """
     gallery.train()
-    plain = training_forward(gallery, embedder.spec.picture.shape[0], onednn)
+    plain = training_forward(gallery, embedder.spec.picture.shape[0], *fast)
 
     def made(batch: Batch) -> Tensor:
         return plain(paddle.to_tensor(batch.images))

@@ -27,7 +27,7 @@ from metric_learning.recompute import recompute_blocks
 from metric_learning.schedule import Schedule, schedule
 from metric_learning.stages import folding, grouping, pooling, setup
 from metric_learning.stages.judging import Judge, Stage, judge_of
-from metric_learning.stages.parts import by_onednn, forward_of, optimizer, parts
+from metric_learning.stages.parts import by_onednn, forward_of, in_bfloat16, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
@@ -145,8 +145,8 @@ def _build(config: TrainOptions, splits: Splits, checkpoint: Path | None, say: L
     freeze_layers(embedder, config.freeze_layers)
     if config.freeze != "none" or config.freeze_layers:
         say(f"Frozen: {learning(embedder)}")
-    if config.amp != "none" and paddle.get_device() == "cpu":
-        say(f"--amp={config.amp} has no effect on a CPU.")
+    if config.amp != "none" and paddle.get_device() == "cpu" and not in_bfloat16(config):
+        say(f"--amp={config.amp} has no effect here: a CPU trains in bfloat16 if it computes it, through oneDNN.")
     if config.sync_bn:
         embedder = share_statistics(embedder)
     if config.recompute and not recompute_blocks(embedder.backbone):
@@ -223,7 +223,8 @@ def _step(stage: Stage) -> Step | PoolStep:
     }
     if isinstance(config, ElemOptions) and isinstance(loss, PoolLoss):
         gallery = stage.state.further[pooling.GALLERY]
-        return pooling.pool_step(config, embedder, gallery, stage.forward, by_onednn(config), loss, **how)
+        fast = by_onednn(config), in_bfloat16(config)
+        return pooling.pool_step(config, embedder, gallery, stage.forward, fast, loss, **how)
     return Step(embedder, stage.forward, loss, config.seed, pieces=config.accumulate, **how)
 
 
