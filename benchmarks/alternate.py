@@ -25,7 +25,7 @@ REST = 0.3  # seconds between two turns: the threads of the last one keep spinni
 def compare(
     script: str, sides: Sequence[str], case: dict[str, Any], threads: int = 1, rounds: int = 7
 ) -> dict[str, dict[str, Any]]:
-    """side -> {seconds (median of the rounds), fastest, peak_mb, about} of one run of `case`, sides alternating.
+    """side -> {seconds (median of the rounds), fastest, cpu_seconds, peak_mb, about} of one run of `case`, alternating.
 
     A side whose worker can't be made (its library is not installed, or refuses the case) is {error}.
     """
@@ -50,13 +50,16 @@ class Worker:
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.error: str | None = None
+        self.cpu_seconds: list[float] = []
         self.about = self._answer()
 
     def run(self) -> float:
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return float(self._answer()["seconds"])
+        found = self._answer()
+        self.cpu_seconds.append(float(found["cpu_seconds"]))
+        return float(found["seconds"])
 
     def close(self, seconds: list[float]) -> dict[str, Any]:
         if self.error is not None:
@@ -68,6 +71,7 @@ class Worker:
         return {
             "seconds": statistics.median(seconds),
             "fastest": min(seconds),
+            "cpu_seconds": statistics.median(self.cpu_seconds),
             "all_seconds": [round(value, 5) for value in seconds],
             **last,
             "about": self.about,
@@ -101,9 +105,9 @@ def serve(sides: dict[str, Prepare], arguments: Sequence[str]) -> bool:
     say({"versions": versions()})
     found = None
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         found = run()
-        say({"seconds": time.perf_counter() - start})
+        say({"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - spent})
     say({"peak_mb": round(peak_mb()), "before_mb": round(before)} | (found if isinstance(found, dict) else {}))
     return True
 

@@ -53,6 +53,9 @@ class TrainOptions(Options):
     cutout: float = option(0.0, "side of a square that is covered, as a share of the picture's shorter side; 0: none")
     train_batch_size: int = option(256, "pictures a step")
     test_batch_size: int = option(50, "pictures a step when embedding", resumable=True)
+    cache_mb: int = option(
+        0, "megabytes of memory, of each process, for decoded training pictures; 0: none are kept", resumable=True
+    )
     accumulate: int = option(
         1, "pieces that a batch is embedded in, one after the other, to save memory; the gradients stay", resumable=True
     )
@@ -152,6 +155,7 @@ class TrainOptions(Options):
             check_range(f"--{name}", getattr(self, name), 0)
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
         check_range("--keep", self.keep, 0, COUNT)
+        check_range("--cache_mb", self.cache_mb, 0, 10**7)
         check_range("--accumulate", self.accumulate, 1, self.train_batch_size)
         check_range("--freeze_layers", self.freeze_layers, 0, COUNT)
         if self.freeze_layers and self.freeze == "backbone":

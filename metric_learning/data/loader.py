@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, check_range
-from metric_learning.data.pictures import PictureError, Source, read_picture
+from metric_learning.data.cache import PictureCache
+from metric_learning.data.pictures import Opened, PictureError, Source, open_picture, read_picture
 from metric_learning.data.replacing import Picker
-from metric_learning.data.samplers import AUGMENT, Sampler, keyed_rng
+from metric_learning.data.samplers import AUGMENT, Sampler, SlotRngs
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Picture, PictureSpec, TestTransform, Window, to_batch
 
 Indices = NDArray[np.int64]
 Images = NDArray[np.float32]
-Transform = Callable[[Picture, np.random.Generator], tuple[Picture, Window]]
+Transform = Callable[[Opened, np.random.Generator], tuple[Picture, Window]]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -108,6 +109,7 @@ def train_batches(
     workers: int,
     bad: BadPictures,
     part: tuple[int, int] = (0, 1),
+    cache_mb: int = 0,
 ) -> Iterator[Batch]:
     """The batches of steps start_step .. stop_step - 1, in order; workers 0 makes each in the caller.
 
@@ -119,27 +121,35 @@ def train_batches(
 
     part: (rank, size). Of the sampler's B slots only rank B / size .. (rank + 1) B / size are read and given out; the
     batches of all ranks, one behind the other, are the batch of one process. UserError where size does not divide B.
+    cache_mb: megabytes of memory in which decoded pictures stay; they change no batch.
     """
     check_range("--num_workers", workers, 0)
     mine = own_slots(len(sampler.batch(start_step)), part) if part[1] != 1 else slice(None)
     classes = functools.cache(pictures.class_indices)
-    load = functools.partial(_read, bad=bad)
+    open_: Callable[[str], Opened] = PictureCache(cache_mb).open if cache_mb else open_picture
 
     def make(task: tuple[int, Indices], stop: threading.Event) -> Batch:
         step, wanted = task
-        picker = Picker(pictures, classes, wanted, load)
-        chosen, ready, windows = [], [], []
-        slots = range(len(wanted))[mine]
+        picker: Picker[tuple[str, Picture, Window]] = Picker(pictures, classes, wanted)
+        chosen, paths, ready, windows = [], [], [], []
+        slots, rngs = range(len(wanted))[mine], SlotRngs(AUGMENT, seed, step)
         for slot in slots:
             if stop.is_set():
                 break
-            taken, picture = picker.read(int(wanted[slot]))
+
+            def load(path: str, slot: int = slot) -> tuple[str, Picture, Window] | None:
+                try:
+                    return path, *transform(open_(path), rngs.at(slot))
+                except PictureError as error:
+                    bad.add(path, error)
+                    return None
+
+            taken, (path, image, window) = picker.read(int(wanted[slot]), load)
             chosen.append(taken)
-            image, window = transform(picture, keyed_rng(AUGMENT, seed, step, slot))
+            paths.append(path)
             ready.append(image)
             windows.append(window)
         indices = np.array(chosen, dtype=np.int64)
-        paths = [pictures.paths[taken] for taken in chosen]
         images = to_batch(ready, spec)
         return Batch(step, images, pictures.labels[indices], indices, paths, windows, slots, len(wanted))
 

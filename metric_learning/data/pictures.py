@@ -5,19 +5,34 @@ import os
 import stat
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from metric_learning.data.jpeg import TAIL, Header, first_rows, read_header
 from metric_learning.data.recordio import is_record, read_encoded
+
+Picture = NDArray[np.uint8]
 
 # More than this is refused before anything is decoded; Pillow's own default limit.
 MAX_PIXELS = 89_478_485
 # No others: some of Pillow's readers start programs (EPS) or are never used for photographs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+
+# How OpenCV is told to decode at 1 / by of the size: in BGR, or at once in RGB where it knows that (from 4.11 on).
+RGB = hasattr(cv2, "IMREAD_COLOR_RGB")
+FLAGS = {
+    by: (flag & ~cv2.IMREAD_COLOR) | cv2.IMREAD_COLOR_RGB if RGB else flag
+    for by, flag in (
+        (1, cv2.IMREAD_COLOR),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+    )
+}
 
 # Both are checked here and reported as a PictureError or put right; the warnings would only repeat that on stderr.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -41,7 +56,84 @@ class Encoded(NamedTuple):
 Source = str | Encoded
 
 
-def read_picture(path: Source | Path) -> NDArray[np.uint8]:
+class Jpeg(NamedTuple):
+    """A JPEG that can be decoded the fast way, and has not been yet: what to call it, its bytes, its header."""
+
+    name: str
+    data: bytes
+    header: Header
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w), upright."""
+        return self.header.size
+
+    def pixels(self, by: int = 1, bottom: int | None = None) -> Picture:
+        """The picture at 1 / by of its size, (ceil(h / by), ceil(w / by), 3) RGB uint8; by is 1, 2, 4 or 8.
+
+        At 1 it is what read_picture gives. Else the decoder leaves out the high frequencies of each block of 8 x 8
+        pixels. bottom: rows of the whole picture from this one on are not needed, and are missing where that spares
+        work; those above are the same. Raises PictureError.
+        """
+        try:
+            return self._pixels(by, bottom)
+        except Exception as error:
+            raise _named(self.name, error) from error
+
+    def _pixels(self, by: int, bottom: int | None) -> Picture:
+        h, w = (-(-side // by) for side in self.size)
+        if self.header.orientation != 1 and (h * by, w * by) != self.size:
+            return _in_blocks(self._pixels(1, None), by)
+        data = self.data if bottom is None else first_rows(self.data, self.header, bottom)
+        picture = _decode(data, by)
+        if picture is None:  # its header was whole, the rest is not for OpenCV
+            picture = _in_blocks(_decode_any(self.data), by)
+        if picture.shape[1] != w or not min(bottom or self.size[0], self.size[0]) // by <= picture.shape[0] <= h:
+            raise ValueError(f"its header says {self.size[1]} x {self.size[0]} pixels, but it has others")
+        return picture
+
+
+def _in_blocks(picture: Picture, by: int) -> Picture:
+    """The mean of each by x by pixels, from the upper left; the last are filled up with copies of the edge.
+
+    The decoder's own blocks begin at a corner that is another one where EXIF turns the picture.
+    """
+    h, w = (-(-side // by) for side in picture.shape[:2])
+    full = cv2.copyMakeBorder(picture, 0, h * by - picture.shape[0], 0, w * by - picture.shape[1], cv2.BORDER_REPLICATE)
+    small: Picture = cv2.resize(full, (w, h), interpolation=cv2.INTER_AREA)
+    return small
+
+
+class Undecoded(Protocol):
+    """What knows a picture's size (h, w), and its pixels when asked, as Jpeg.pixels has them."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def pixels(self, by: int = 1, bottom: int | None = None) -> Picture: ...
+
+
+Opened = Picture | Undecoded
+
+
+def open_picture(path: Source | Path) -> Picture | Jpeg:
+    """A Jpeg, whose decoding may wait until it is known how large it must be, or the pixels of any other picture.
+
+    Raises PictureError, as read_picture does; what is cut off or too large is found here already.
+    """
+    try:
+        data = _bytes_of(path)
+        header = _fast_jpeg(data)
+        if header is None:
+            return _decode_any(data)
+        if header.orientation is None:
+            return _decode_fully(data)
+        return Jpeg(str(path), data, header)
+    except Exception as error:
+        raise _named(path, error) from error
+
+
+def read_picture(path: Source | Path) -> Picture:
     """Decode a picture file, or one that is encoded in memory -> (H, W, 3) uint8 RGB, contiguous and writable.
 
     Gray is repeated over the channels, alpha is laid over white, 16 bits are scaled to 8, EXIF rotation is applied,
@@ -49,17 +141,25 @@ def read_picture(path: Source | Path) -> NDArray[np.uint8]:
     not a picture, or above MAX_PIXELS.
     """
     try:
-        data = path.data if isinstance(path, Encoded) else encoded(path)
-        if not data:
-            raise ValueError("empty file")
-        picture = _decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
-        return _decode_any(data) if picture is None else picture
-    except MemoryError:
-        raise
-    except OSError as error:
-        raise PictureError(f"{path}: {error.strerror or _one_line(error)}") from error
-    except Exception as error:  # a broken file makes Pillow raise nearly anything: struct.error, KeyError, SyntaxError
-        raise PictureError(f"{path}: {_one_line(error)}") from error
+        data = _bytes_of(path)
+        return _decode_any(data) if _fast_jpeg(data) is None else _decode_fully(data)
+    except Exception as error:
+        raise _named(path, error) from error
+
+
+def _named(path: Source | Path, error: Exception) -> Exception:
+    """What is raised for whatever went wrong: a broken file makes Pillow raise nearly anything, even a SyntaxError."""
+    if isinstance(error, MemoryError):
+        return error
+    reason = error.strerror if isinstance(error, OSError) else None
+    return PictureError(f"{path}: {reason or _one_line(error)}")
+
+
+def _bytes_of(path: Source | Path) -> bytes:
+    data = path.data if isinstance(path, Encoded) else encoded(path)
+    if not data:
+        raise ValueError("empty file")
+    return data
 
 
 def _one_line(error: Exception) -> str:
@@ -74,56 +174,49 @@ def encoded(path: str | Path) -> bytes:
 
 
 def _read_bytes(path: str | Path) -> bytes:
-    # Looked at before it is opened: to open a named pipe would wait for ever.
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("not a regular file")
-    with open(path, "rb") as file:
-        return file.read()
+    # Not waiting, as to open a named pipe would do for ever; a file on a disk is read all the same.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        parts = [os.read(number, status.st_size + 1)]
+        while parts[-1] and sum(map(len, parts)) < status.st_size:
+            parts.append(os.read(number, status.st_size))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        os.close(number)
 
 
 # ---- the fast way: whole JPEGs of one or three channels
 
 
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8] | None:
-    """Decode with OpenCV, which applies EXIF rotation; None where the file is not for it."""
-    frame, body = _jpeg_frame(data)
-    if frame is None:
+def _fast_jpeg(data: bytes) -> Header | None:
+    """The header of a JPEG that OpenCV decodes as it should be; None where the file is not for it."""
+    header = read_header(data) if data.startswith(b"\xff\xd8") else None
+    if header is None:
         return None
-    height, width, channels = frame
-    _check_size(width, height)
-    # OpenCV fills a file that is cut off with gray, so the end marker must be there. Some tools leave a few bytes
-    # behind it.
-    if channels not in (1, 3) or data.rfind(b"\xff\xd9", max(body, len(data) - 64)) < 0:
-        return None
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    _check_size(header.width, header.height)
+    # OpenCV fills a file that is cut off with gray, so the end marker must be there.
+    whole = data.rfind(b"\xff\xd9", max(header.body, len(data) - TAIL)) >= 0
+    return header if header.channels in (1, 3) and whole else None
 
 
-def _jpeg_frame(data: bytes) -> tuple[tuple[int, int, int] | None, int]:
-    """((height, width, channels) of the frame header, where the picture data begin); None without such a header."""
-    frame, at = None, 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 10 <= len(data):
-            frame = (
-                int.from_bytes(data[at + 5 : at + 7], "big"),
-                int.from_bytes(data[at + 7 : at + 9], "big"),
-                data[at + 9],
-            )
-        at += 2 + length
-        if marker == 0xDA:  # start of scan
-            return frame, at
-    return None, at
+def _decode_fully(data: bytes) -> Picture:
+    picture = _decode(data)
+    return _decode_any(data) if picture is None else picture
+
+
+def _decode(data: bytes, by: int = 1) -> Picture | None:
+    """Decode with OpenCV, which applies EXIF rotation, at 1 / by of the size; None where it can't."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[by])
+    return picture if picture is None or RGB else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 # ---- the careful way
 
 
-def _decode_any(data: bytes) -> NDArray[np.uint8]:
+def _decode_any(data: bytes) -> Picture:
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         _check_size(*opened.size)
         opened.load()
@@ -154,7 +247,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _deep_gray(image: Image.Image) -> NDArray[np.uint8]:
+def _deep_gray(image: Image.Image) -> Picture:
     """16-bit gray -> 8 bits, 65535 to 255. Float and 32-bit pixels have no agreed white, so they are refused."""
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:

@@ -2,33 +2,36 @@
 
 from collections.abc import Callable
 from itertools import chain
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
 from metric_learning.data.sources import ClassIndices, PictureSet
-from metric_learning.data.transforms import Picture
 
 Indices = NDArray[np.int64]
-Load = Callable[[str], Picture | None]
+Made = TypeVar("Made")
+Load = Callable[[str], Made | None]
 
 
-class Picker:
-    """Reads pictures of one batch by `load` (path -> picture or None), and replaces those that cannot be read.
+class Picker(Generic[Made]):
+    """Reads pictures of one batch, and replaces those that cannot be read.
 
     indices: those of the global batch, in its order. What replaces a picture depends on them and on what can be read
     alone, so that all processes that make a part of the batch agree on it.
     """
 
-    def __init__(self, pictures: PictureSet, classes: Callable[[], ClassIndices], indices: Indices, load: Load) -> None:
-        self.pictures, self.classes, self.load = pictures, classes, load
+    def __init__(self, pictures: PictureSet, classes: Callable[[], ClassIndices], indices: Indices) -> None:
+        self.pictures, self.classes = pictures, classes
         self.wanted = list(dict.fromkeys(pictures.labels[indices].tolist()))  # the classes, in the order of the slots
         self.alive: set[int] = set()
         self.instead: dict[int, int] = {}
+        self.load: Load[Made]
 
-    def read(self, index: int) -> tuple[int, Picture]:
-        """(the index of the picture that was read, the picture)."""
+    def read(self, index: int, load: Load[Made]) -> tuple[int, Made]:
+        """(the index of the picture that was read, what `load` made of it). load: path -> that, None if unreadable."""
+        self.load = load
         label = int(self.pictures.labels[index])
         if label not in self.instead:
             picture = self.load(self.pictures.paths[index])
@@ -65,7 +68,7 @@ class Picker:
         """Which picture of its class it is."""
         return int(np.searchsorted(self.classes()[int(self.pictures.labels[index])], index))
 
-    def _from_class(self, label: int, place: int) -> tuple[int, Picture] | None:
+    def _from_class(self, label: int, place: int) -> tuple[int, Made] | None:
         """The first readable picture of a class, from `place` on, cyclic."""
         members = self.classes()[label]
         for shift in range(len(members)):

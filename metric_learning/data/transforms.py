@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from metric_learning.checks import UserError, check_choice, check_range
 from metric_learning.data.augmentation import LUMA as LUMA
 from metric_learning.data.augmentation import Augmentation, grayed, recoloured
+from metric_learning.data.pictures import Opened
+from metric_learning.data.windows import Cut, centre_cut, random_cut, turned
 from metric_learning.data.windows import Picture as Picture
 from metric_learning.data.windows import Points as Points
 from metric_learning.data.windows import Window as Window
-from metric_learning.data.windows import centre_cut, random_cut, turned
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -89,7 +90,7 @@ class TestTransform:
 
 
 class TrainTransform:
-    """picture (h, w, 3), rng -> (H, W, C) and its Window: crop, flips, colour and all else, drawn from `rng` alone.
+    """picture (h, w, 3), rng -> (H, W, C) and its Window: crop, flips, colour, all drawn from `rng` alone.
 
     min_crop_area in (0, 1]: the crop has an area in [min_crop_area, 1] of the picture and an aspect in 1/a..a, a =
     max_crop_aspect >= 1, of that of H x W (Szegedy et al., arXiv 1409.4842, section 6: 0.08 and 4/3). a = 1 squeezes
@@ -97,6 +98,10 @@ class TrainTransform:
     flip: half of the pictures are mirrored.
     color_jitter j in [0, 1]: brightness, contrast and saturation are each multiplied by a number in 1 - j .. 1 + j,
     but for those that `augmentation` says itself. augmentation: all that may be done beside.
+
+    A JPEG that is not decoded yet is decoded at 1/2, 1/4 or 1/8 of its size where its crop is still as large as the
+    input then, and resized the quick way. What is drawn from `rng` stays the same; the window moves to whole pixels of
+    the smaller picture.
     """
 
     def __init__(
@@ -118,13 +123,13 @@ class TrainTransform:
         self.augmentation = augmentation
         self.colours = augmentation.colours(color_jitter)
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> tuple[Picture, Window]:
+    def __call__(self, opened: Opened, rng: np.random.Generator) -> tuple[Picture, Window]:
         how = self.augmentation
-        picture, window = self._cut(picture, rng)
+        picture, window = self._cut(opened, rng)
         if self.flip and rng.random() < 0.5:
-            picture, window = picture[:, ::-1], window._replace(mirrored=True)
+            picture, window = cv2.flip(picture, 1), window._replace(mirrored=True)
         if how.vertical_flip and rng.random() < 0.5:
-            picture, window = picture[::-1], window._replace(upended=True)
+            picture, window = cv2.flip(picture, 0), window._replace(upended=True)
         if self.colours.any():
             picture = recoloured(picture, 1 + self.colours * rng.uniform(-1, 1, size=3))
         if how.gray_rate > 0 and rng.random() < how.gray_rate:
@@ -132,17 +137,27 @@ class TrainTransform:
         picture = _channels(np.ascontiguousarray(picture), self.spec)
         return how.degrade(picture, self.spec.mean, rng), window
 
-    def _cut(self, picture: Picture, rng: np.random.Generator) -> tuple[Picture, Window]:
-        whole, size = _size(picture), self.spec.shape[1:]
+    def _cut(self, opened: Opened, rng: np.random.Generator) -> tuple[Picture, Window]:
+        size = self.spec.shape[1:]
+        whole = _size(opened) if isinstance(opened, np.ndarray) else opened.size
         if self.min_crop_area < 1:
             cut = random_cut(whole, size, self.min_crop_area, self.max_crop_aspect, rng)
         else:
             cut = centre_cut(whole, size, self.spec.test_crop)
         if self.augmentation.rotation > 0:
             angle = float(self.augmentation.rotation * rng.uniform(-1, 1))
-            window = cut.window._replace(angle=angle)
-            return turned(picture, window, size), window
-        return cut.pixels(picture, size), cut.window
+            return self._turned(opened, cut, angle)
+        if isinstance(opened, np.ndarray):
+            return cut.pixels(opened, size), cut.window
+        by = cut.reduction()
+        smaller = cut.reduced(by)
+        return smaller.pixels(opened.pixels(by, by * smaller.bottom), size, quick=True), smaller.window
+
+    def _turned(self, opened: Opened, cut: Cut, angle: float) -> tuple[Picture, Window]:
+        by = 1 if isinstance(opened, np.ndarray) else cut.reduction()
+        picture = opened if isinstance(opened, np.ndarray) else opened.pixels(by)
+        window = cut.window._replace(angle=angle)
+        return turned(picture, window.smaller(by, _size(picture)), self.spec.shape[1:]), window
 
 
 def _size(picture: Picture) -> tuple[int, int]:
@@ -151,14 +166,16 @@ def _size(picture: Picture) -> tuple[int, int]:
 
 def to_batch(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float32]:
     """B pictures (H, W, C) of the spec's size -> (B, C, H, W) float32: (value / 255 - mean) / std, in its order."""
-    channels, height, width = spec.shape
-    stack = np.stack(pictures) if pictures else np.empty((0, height, width, channels), np.uint8)
-    batch = np.empty((len(stack), channels, height, width), np.float32)
-    order = range(channels) if spec.color_order == "RGB" else range(channels - 1, -1, -1)
-    for target, source in enumerate(order):
-        scale, shift = 1 / (255 * spec.std[source]), spec.mean[source] / spec.std[source]
-        np.multiply(stack[..., source], np.float32(scale), out=batch[:, target], dtype=np.float32)
-        batch[:, target] -= np.float32(shift)
+    batch = np.empty((len(pictures), *spec.shape), np.float32)
+    planes = np.empty(spec.shape, np.uint8)
+    turned_round = slice(None, None, 1 if spec.color_order == "RGB" else -1)
+    scale = np.array([1 / (255 * std) for std in spec.std], np.float32)[turned_round, None, None]
+    shift = np.array([mean / std for mean, std in zip(spec.mean, spec.std, strict=True)], np.float32)
+    shift = shift[turned_round, None, None]
+    for picture, values in zip(pictures, batch, strict=True):  # one after the other, while they are in the cache
+        cv2.split(picture, list(planes[turned_round]))
+        np.multiply(planes, scale, out=values)
+        np.subtract(values, shift, out=values)
     return batch
 
 

@@ -266,4 +266,5 @@ def _batches(stage: Stage) -> Iterator[Batch]:
         workers=config.num_workers,
         bad=stage.bad,
         part=(dist.rank(), dist.size()),
+        cache_mb=config.cache_mb,
     )
