@@ -23,7 +23,12 @@ REST = 0.3  # seconds between two turns: the threads of the last one keep spinni
 
 
 def compare(
-    script: str, sides: Sequence[str], case: dict[str, Any], threads: int = 1, rounds: int = 7
+    script: str,
+    sides: Sequence[str],
+    case: dict[str, Any],
+    threads: int = 1,
+    rounds: int = 7,
+    rest: float = REST,
 ) -> dict[str, dict[str, Any]]:
     """side -> {seconds (median of the rounds), fastest, cpu_seconds, peak_mb, about} of one run of `case`, alternating.
 
@@ -34,7 +39,7 @@ def compare(
     for _ in range(rounds):
         for name, worker in workers.items():
             if worker.error is None:
-                time.sleep(REST)
+                time.sleep(rest)
                 seconds[name].append(worker.run())
     return {name: worker.close(seconds[name]) for name, worker in workers.items()}
 
