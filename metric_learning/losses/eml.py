@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import paddle
 from paddle import Tensor
 from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
+from metric_learning.losses.fused import Floats, Marks, Piece, exponentials, sigmoid, softplus
 from metric_learning.losses.pairs import PairLoss, all_pairs, anchors_with_both, log_sum_exp, masked_mean
 
 
@@ -19,6 +21,8 @@ class EmlLoss(PairLoss):
     PaddleCV's emlloss, which splits u and goes linear above 20 to keep exp() finite; this form equals it and needs no
     split. The idea is that of Law et al., arXiv 1212.6094. beta > 0.
     """
+
+    normalized = False
 
     def __init__(self, beta: float = 1e5) -> None:
         super().__init__()
@@ -32,6 +36,16 @@ class EmlLoss(PairLoss):
         counted = anchors_with_both(pairs)
         self.report_pairs(masked_mean((bend.detach() > 0.0).astype("float32"), counted), pairs)
         return masked_mean(F.softplus(bend), counted) / math.log1p(self.beta)
+
+    def rows(self, piece: Piece) -> tuple[Floats, Marks]:
+        near, near_share = exponentials(piece.near)
+        far, far_share = exponentials(piece.far, -1.0)
+        u = near - np.log(piece.positives) + far - np.log(piece.negatives)
+        bend, steepest = u + np.float32(math.log(self.beta)), np.float32(1.0 / math.log1p(self.beta))
+        pull = sigmoid(bend) * steepest
+        piece.near[:] *= (pull * near_share)[:, None]
+        piece.far[:] *= (-pull * far_share)[:, None]
+        return softplus(bend) * steepest, bend > 0.0
 
 
 def log_mean_exp(values: Tensor, mask: Tensor) -> Tensor:

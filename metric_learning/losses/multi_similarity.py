@@ -1,10 +1,12 @@
 """Multi-similarity loss: pairs are mined against each other, then weighed by how they stand among the rest."""
 
+import numpy as np
 from paddle import Tensor
 from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
+from metric_learning.losses.fused import Floats, Marks, Piece, sigmoid, softplus
 from metric_learning.losses.pairs import (
     PairLoss,
     Pairs,
@@ -29,6 +31,8 @@ class MultiSimilarityLoss(PairLoss):
     slope.
     """
 
+    cosines = True
+
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, epsilon: float = 0.1) -> None:
         super().__init__()
         check_range("alpha", alpha, above=0.0)
@@ -49,6 +53,30 @@ class MultiSimilarityLoss(PairLoss):
         active = (near.detach() > 0.0).logical_or(far.detach() > 0.0)
         self.report_pairs(masked_mean(active.astype("float32"), counted), pairs)
         return masked_mean(F.softplus(near) / self.alpha + F.softplus(far) / self.beta, counted)
+
+    def rows(self, piece: Piece) -> tuple[Floats, Marks]:
+        lowest, highest = piece.near.min(axis=1), piece.far.max(axis=1)
+        kept = piece.near - np.float32(self.epsilon) < highest[:, None]
+        near, pull = _one_side(piece.near, lowest, kept, -self.alpha, self.base)
+        kept = piece.far > (lowest - np.float32(self.epsilon))[:, None]
+        far, push = _one_side(piece.far, highest, kept, self.beta, self.base)
+        piece.near[:] *= -pull[:, None]
+        piece.far[:] *= push[:, None]
+        return softplus(near) / self.alpha + softplus(far) / self.beta, (near > 0.0) | (far > 0.0)
+
+
+def _one_side(values: Floats, top: Floats, kept: Marks, factor: float, base: float) -> tuple[Floats, Floats]:
+    """values (t, n) become exp(factor (s - top)) of the pairs that are kept -> log of the sum of exp(factor (s - base))
+    over these, and what makes a row the slope of softplus of that, over the factor; (t,) both."""
+    values -= top[:, None]
+    values *= np.float32(factor)
+    np.exp(values, out=values)
+    values *= kept
+    total = values.sum(axis=1)
+    summed = np.float32(factor) * (top - np.float32(base)) + np.log(total)
+    # The hardest pair is the last to go, so a sum is at least 1 or it is 0.
+    slope: Floats = sigmoid(summed) / np.where(total == 0.0, np.float32(1.0), total)
+    return summed, slope
 
 
 def mined(cosine: Tensor, pairs: Pairs, epsilon: float) -> tuple[Tensor, Tensor]:

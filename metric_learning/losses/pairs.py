@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import UserError
+from metric_learning.losses import fused
 from metric_learning.losses.base import Labels, Loss, labels_on_host
 from metric_learning.ops import norms_of, squared_distances
 
@@ -37,10 +38,18 @@ class PairLoss(Loss):
     figures: active_share (of the terms in the mean, those that still pull: hinge above 0, or, for smooth losses, a
     slope above half the steepest), positive_distance and negative_distance (mean d; missing if the batch is unusable),
     embedding_norm (mean |x|).
+
+    On a CPU `compute` is slow. A loss that is the mean of a value of each anchor with both can have `rows` as well,
+    from `cosines` or else from distances, or, if it looks at hardest pairs only, `hardest`, always from distances; both
+    of embeddings that are `normalized` or not. What they are given and give is said in fused.py.
     """
 
     needs = "two classes, and two samples of one of them"
     by_label = True
+    normalized = True
+    cosines = False
+    rows: fused.Rows | None = None
+    hardest: fused.Hard | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,12 +62,35 @@ class PairLoss(Loss):
 
     def compare(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
         """x (R, D) float32, names (R,): the references, of which the first `anchors` are the batch -> scalar."""
+        usable = self.usable(names, anchors)
+        if usable and self.by_label and (self.rows or self.hardest) and x.place.is_cpu_place():
+            return self._fused(x, names, anchors)
         batch = x[:anchors]
         self._measured = {"embedding_norm": norms_of(batch.detach()).mean(), "active_share": paddle.zeros([])}
-        if self.usable(names, anchors):
+        if usable:
             return self.compute(x, names, anchors)
         self._warn_once(names[:anchors])
         return (batch * 0.0).sum()
+
+    def _fused(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
+        """`compute` by `rows` or `hardest`, and the figures."""
+        learns = paddle.is_grad_enabled() and not x.stop_gradient
+        with np.errstate(all="ignore"):  # what is not finite shows in the loss, as it does in Paddle
+            points, classes = fused.Points(x.detach().numpy(), self.normalized), fused.Classes(names, anchors)
+            if self.hardest is not None:
+                found = fused.hardest_pairs(points, classes, self.hardest, learns)
+            else:
+                assert self.rows is not None
+                found = fused.all_rows(points, classes, self.rows, self.cosines, learns)
+            near, far = fused.mean_distances(points, classes)
+        figures = {
+            "active_share": found.active_share,
+            "positive_distance": near,
+            "negative_distance": far,
+            "embedding_norm": points.norms[:anchors].mean(),
+        }
+        self._measured = {name: paddle.to_tensor(np.float32(value)) for name, value in figures.items()}
+        return fused.with_gradient(x, found.value, found.slope)
 
     def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
         """The same, where `usable` says yes."""

@@ -1,11 +1,13 @@
 """Quadruplet losses: the batch-wide hardest pairs (MSML, PaddleCV's form), and the full form with four samples."""
 
+import numpy as np
 import paddle
 from paddle import Tensor
 from paddle.nn import functional as F
 
 from metric_learning.checks import check_choice, check_range
 from metric_learning.losses.base import Labels
+from metric_learning.losses.fused import Floats, Hardest
 from metric_learning.losses.pairs import (
     PairLoss,
     all_pairs,
@@ -41,6 +43,13 @@ class QuadrupletLoss(PairLoss):
         loss = F.relu(gap + self.margin).sum()
         self.report_pairs((loss > 0.0).astype("float32"), pairs)
         return loss
+
+    def hardest(self, pairs: Hardest) -> tuple[float, float, Floats, Floats]:
+        farthest, nearest = int(pairs.d_ap.argmax()), int(pairs.d_an.argmin())
+        value = np.maximum(pairs.d_ap[farthest] - pairs.d_an[nearest] + np.float32(self.margin), 0.0)
+        slope_ap, slope_an = np.zeros((2, len(pairs.d_ap)), np.float32)
+        slope_ap[farthest], slope_an[nearest] = (1.0, -1.0) if value != 0.0 else (0.0, 0.0)
+        return float(value), float(value > 0.0), slope_ap, slope_an
 
 
 class QuadrupletFullLoss(PairLoss):

@@ -1,5 +1,6 @@
 """Triplet loss, with the four usual ways to choose the triplets."""
 
+import numpy as np
 import paddle
 from paddle import Tensor
 from paddle.nn import functional as F
@@ -7,6 +8,7 @@ from paddle.nn import functional as F
 from metric_learning.checks import check_choice, check_range
 from metric_learning.losses.base import Labels
 from metric_learning.losses.batch_all import all_triplets
+from metric_learning.losses.fused import Floats, Hardest, sigmoid, softplus
 from metric_learning.losses.pairs import (
     PairLoss,
     Pairs,
@@ -47,6 +49,7 @@ class TripletLoss(PairLoss):
         self.mining = check_choice("mining", mining, MININGS)
         self.by_label = mining != "given"
         self.soft_margin = soft_margin
+        self.hardest = self._hardest if mining == "batch_hard" else None
 
     def usable(self, names: Labels, anchors: int) -> bool:
         if not self.by_label:
@@ -82,6 +85,13 @@ class TripletLoss(PairLoss):
     def _active(self, gap: Tensor) -> Tensor:
         """gap = d_ap - d_an, any shape -> 1 where the triplet still pulls, else 0."""
         return (gap.detach() > (0.0 if self.soft_margin else -self.margin)).astype("float32")
+
+    def _hardest(self, pairs: Hardest) -> tuple[float, float, Floats, Floats]:
+        # Without a positive, or a negative, the gap is -inf: no penalty and no slope.
+        bend = pairs.d_ap - pairs.d_an + np.float32(0.0 if self.soft_margin else self.margin)
+        penalty = softplus(bend) if self.soft_margin else np.maximum(bend, 0.0)
+        slope = (sigmoid(bend) if self.soft_margin else (bend > 0.0).astype(np.float32)) / np.float32(pairs.both)
+        return float(penalty.sum(dtype=np.float64)) / pairs.both, float((bend > 0.0).sum()) / pairs.both, slope, -slope
 
 
 def batch_hard(pairs: Pairs) -> tuple[Tensor, Tensor]:
