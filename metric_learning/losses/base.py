@@ -1,5 +1,7 @@
 """What element-wise and pair-wise losses share: the check of a batch, and figures for the log."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from paddle import Tensor, nn
@@ -14,7 +16,7 @@ class Loss(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._measured: dict[str, Tensor] = {}
+        self._measured: dict[str, Tensor | np.floating[Any]] = {}
 
     @property
     def figures(self) -> dict[str, float]:

@@ -30,9 +30,9 @@ AT_ONCE = 2**21  # entries of a piece that is made by a product and gone through
 
 
 class Piece(NamedTuple):
-    """Some anchors, each with a positive and a negative: near (t, K) has what they have to their positives, far (t, R)
-    to their negatives; `positives` and `negatives` (t,) say how many. All other entries are as easy as can be: of
-    distances near -inf and far inf, of cosines near inf and far -inf."""
+    """Some anchors: near (t, K) has what they have to their positives, far (t, R) to their negatives; `positives` and
+    `negatives` (t,) say how many. All other entries are as easy as can be: of distances near -inf and far inf, of
+    cosines near inf and far -inf. What is made of an anchor that has no positive or no negative is not looked at."""
 
     near: Floats
     far: Floats
@@ -64,25 +64,25 @@ class Found(NamedTuple):
 
 
 class Classes:
-    """labels (R,), the first A those of anchors -> who is whose positive."""
+    """labels (R,), the first A those of anchors -> who is whose positive, and which anchors (A,) have both."""
 
     def __init__(self, names: Labels, anchors: int) -> None:
         _, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
-        self.of: Places = inverse.reshape(-1).astype(np.int64)
+        self.of: Places = inverse.reshape(-1)
         self.order: Places = np.argsort(self.of, kind="stable")
+        self.counts: Places = counts
         self.starts: Places = np.cumsum(counts) - counts
-        self.counts: Places = counts.astype(np.int64)
-        own = self.counts[self.of[:anchors]]
+        own = counts[self.of[:anchors]]
         self.both: Marks = (own > 1) & (own < len(names))
 
-    def own(self, rows: Places) -> tuple[Places, Marks]:
+    def own(self, rows: slice) -> tuple[Places, Marks]:
         """Anchors (t,) -> columns (t, K) of their positives, and which of them are; the rest is the anchor itself."""
-        own = self.of[rows]
+        own, itself = self.of[rows], np.arange(rows.start, rows.stop)[:, None]
         counts = self.counts[own][:, None]
         place = np.arange(counts.max())
         columns = self.order[self.starts[own][:, None] + np.minimum(place, counts - 1)]
-        there = (place < counts) & (columns != rows[:, None])
-        return np.where(there, columns, rows[:, None]), there
+        there = (place < counts) & (columns != itself)
+        return np.where(there, columns, itself), there
 
 
 class Points:
@@ -112,80 +112,114 @@ class Points:
         return slope
 
 
-def all_rows(points: Points, classes: Classes, rows: Rows, cosines: bool, learns: bool) -> Found:
-    """The mean of `rows` over the anchors that have both, of cosines or of distances."""
-    at = points.at if cosines else points.centred
-    both = np.flatnonzero(classes.both)
-    slopes = np.empty((len(classes.both), len(at)), np.float32)
+class Compared:
+    """Anchors against references, a piece of rows after the other. Adds up d of all pairs on the way, for figures."""
+
+    def __init__(self, points: Points, classes: Classes, cosines: bool) -> None:
+        self.points, self.classes, self.cosines = points, classes, cosines
+        self.at = points.at if cosines else points.centred
+        self.square: Floats = np.einsum("ij,ij->i", self.at, self.at)
+        self.easy = np.float32(-np.inf if cosines else np.inf)
+        self.anchors = len(classes.both)
+        self.near, self.far = 0.0, 0.0
+
+    def pieces(self, entries: int) -> list[slice]:
+        """The anchors in pieces of about so many entries."""
+        step = max(1, entries // len(self.at))
+        return [slice(start, min(start + step, self.anchors)) for start in range(0, self.anchors, step)]
+
+    def product(self, rows: slice) -> Floats:
+        """x.y of these anchors and all references, times -2 where distances are wanted."""
+        found: Floats = (self.at[rows] if self.cosines else np.float32(-2.0) * self.at[rows]) @ self.at.T
+        return found
+
+    def piece(self, values: Floats, rows: slice) -> tuple[Piece, Places, Marks]:
+        """values (t, R) = `product` of these rows, which become `far` -> the piece, columns (t, K) of `near`, and which
+        of them are positives."""
+        if not self.cosines:
+            values += self.square
+            values += self.square[rows, None]
+            np.maximum(values, 0.0, out=values)
+        columns, there = self.classes.own(rows)
+        near = np.take_along_axis(values, columns, 1)
+        self._add(values, near, columns, there, rows)
+        near[~there] = -self.easy
+        np.put_along_axis(values, columns, self.easy, 1)
+        values[np.arange(len(values)), np.arange(rows.start, rows.stop)] = self.easy
+        positives = there.sum(axis=1).astype(np.float32)
+        return Piece(near, values, positives, np.float32(len(self.at) - 1) - positives), columns, there
+
+    def _add(self, values: Floats, near: Floats, columns: Places, there: Marks, rows: slice) -> None:
+        every, own = _sum(values), _sum(near * there)
+        if self.cosines:
+            mine = self.square[rows]
+            every = len(self.at) * _sum(mine) + len(mine) * _sum(self.square) - 2.0 * every
+            own = _sum((mine[:, None] + self.square[columns]) * there) - 2.0 * own
+        self.near, self.far = self.near + own, self.far + every - own
+
+    def mean_distances(self) -> tuple[float, float]:
+        """Mean d over all positive and over all negative pairs of the pieces so far; 0 where there is none."""
+        own = int(self.classes.counts[self.classes.of[: self.anchors]].sum())
+        negatives = self.anchors * len(self.at) - own
+        return max(self.near, 0.0) / max(own - self.anchors, 1), max(self.far, 0.0) / max(negatives, 1)
+
+
+def _sum(values: Floats) -> float:
+    return float(values.sum(axis=-1).sum(dtype=np.float64))
+
+
+def all_rows(compared: Compared, rows: Rows, learns: bool) -> Found:
+    """The mean of `rows` over the anchors that have both."""
+    both, at = compared.classes.both, compared.at
+    slopes = compared.product(slice(0, compared.anchors))
     total, active = 0.0, 0
-    np.matmul(at[: len(slopes)] if cosines else -2.0 * at[: len(slopes)], at.T, out=slopes)
-    square = None if cosines else np.einsum("ij,ij->i", at, at)
-    for part in _parts(both, len(at), IN_CACHE):
-        # A view where no anchor between the first and the last is left out.
-        whole = part[-1] - part[0] == len(part) - 1
-        values = slopes[part[0] : part[-1] + 1] if whole else slopes[part]
-        if square is not None:
-            _to_distances(values, square[part], square)
-        value, pulls = _in_place(values, part, classes, rows, np.float32(-np.inf if cosines else np.inf))
-        total, active = total + float(value.sum(dtype=np.float64)), active + int(pulls.sum())
-        if not whole:
-            slopes[part] = values
+    for part in compared.pieces(IN_CACHE):
+        piece, columns, there = compared.piece(slopes[part], part)
+        value, pulls = rows(piece)
+        kept = both[part]
+        total, active = total + float(value[kept].sum(dtype=np.float64)), active + int(pulls[kept].sum())
+        np.put_along_axis(piece.far, columns, np.where(there, piece.near, np.float32(0.0)), 1)
+        piece.far[~kept] = 0.0
+    count = int(both.sum())
     if not learns:
-        return Found(total / len(both), active / len(both), None)
-    slopes[~classes.both] = 0.0
+        return Found(total / count, active / count, None)
     _add_transposed(slopes)
     slope = slopes @ at
-    if not cosines:
-        slope = 2.0 * (slopes.sum(axis=1, keepdims=True) * at[: len(slope)] - slope)
-    slope /= len(both)
-    return Found(total / len(both), active / len(both), points.back(slope))
+    if not compared.cosines:
+        slope -= slopes.sum(axis=1, keepdims=True) * at[: len(slope)]
+    slope *= np.float32((1.0 if compared.cosines else -2.0) / count)
+    return Found(total / count, active / count, compared.points.back(slope))
 
 
-def _in_place(values: Floats, part: Places, classes: Classes, rows: Rows, easy: np.float32) -> tuple[Floats, Marks]:
-    """values (t, R) of these anchors to all references -> `rows` of them; values become the slopes."""
-    columns, there = classes.own(part)
-    near = np.take_along_axis(values, columns, 1)
-    near[~there] = -easy
-    np.put_along_axis(values, columns, easy, 1)
-    values[np.arange(len(part)), part] = easy
-    positives = there.sum(axis=1).astype(np.float32)
-    found = rows(Piece(near, values, positives, np.float32(values.shape[1] - 1) - positives))
-    np.put_along_axis(values, columns, np.where(there, near, np.float32(0.0)), 1)
-    return found
-
-
-def hardest_pairs(points: Points, classes: Classes, hard: Hard, learns: bool) -> Found:
+def hardest_pairs(compared: Compared, hard: Hard, learns: bool) -> Found:
     """`hard` of each anchor's farthest positive and nearest negative."""
-    at, anchors = points.centred, np.arange(len(classes.both))
-    square = np.einsum("ij,ij->i", at, at)
-    d_ap, d_an = np.empty((2, len(anchors)), np.float32)
-    farthest, nearest = np.empty((2, len(anchors)), np.int64)
-    for part in _parts(anchors, len(at), AT_ONCE):
-        line, values = part - part[0], np.float32(-2.0) * at[part] @ at.T
-        _to_distances(values, square[part], square)
-        columns, there = classes.own(part)
-        near = np.where(there, np.take_along_axis(values, columns, 1), np.float32(-np.inf))
-        np.put_along_axis(values, columns, np.float32(np.inf), 1)
-        values[line, part] = np.inf
-        last, nearest[part] = near.argmax(axis=1), values.argmin(axis=1)
-        farthest[part], d_ap[part], d_an[part] = columns[line, last], near[line, last], values[line, nearest[part]]
-    value, active, slope_ap, slope_an = hard(Hardest(d_ap, d_an, int(classes.both.sum())))
+    d_ap, d_an = np.empty((2, compared.anchors), np.float32)
+    farthest, nearest = np.empty((2, compared.anchors), np.int64)
+    for part in compared.pieces(AT_ONCE):
+        piece, columns, _ = compared.piece(compared.product(part), part)
+        line = np.arange(len(columns))
+        last, nearest[part] = piece.near.argmax(axis=1), piece.far.argmin(axis=1)
+        farthest[part], d_ap[part] = columns[line, last], piece.near[line, last]
+        d_an[part] = piece.far[line, nearest[part]]
+    value, active, slope_ap, slope_an = hard(Hardest(d_ap, d_an, int(compared.classes.both.sum())))
     if not learns:
         return Found(value, active, None)
-    slope = _pulled(at, len(anchors), np.tile(anchors, 2), np.r_[farthest, nearest], np.r_[slope_ap, slope_an])
-    return Found(value, active, points.back(slope))
+    slope = np.zeros((compared.anchors, compared.at.shape[1]), np.float32)
+    _pull(slope, compared.at, farthest, slope_ap)
+    _pull(slope, compared.at, nearest, slope_an)
+    return Found(value, active, compared.points.back(slope))
 
 
-def _parts(rows: Places, width: int, entries: int) -> list[Places]:
-    """The rows in pieces of about so many entries."""
-    return np.array_split(rows, max(1, -(-len(rows) * width // entries)))
-
-
-def _to_distances(values: Floats, anchors: Floats, references: Floats) -> None:
-    """values (t, R) = -2 x.y -> d, in place, by |x|^2 (t,) and |y|^2 (R,)."""
-    values += references
-    values += anchors[:, None]
-    np.maximum(values, 0.0, out=values)
+def _pull(slope: Floats, at: Floats, partner: Places, slopes: Floats) -> None:
+    """Add the gradient (A, D) of sum(slopes d) over anchors (A,) and a partner (A,) of each, d squared distances."""
+    rows = np.flatnonzero(slopes)
+    steps = at[rows] - at[partner[rows]]
+    steps *= np.float32(2.0) * slopes[rows, None]
+    slope[rows] += steps
+    # A plain loop: ufunc.at and reduceat are several times slower on rows.
+    for place, step in zip(partner[rows].tolist(), steps, strict=True):
+        if place < len(slope):  # past references have no gradient
+            slope[place] -= step
 
 
 def _add_transposed(slopes: Floats) -> None:
@@ -200,59 +234,6 @@ def _add_transposed(slopes: Floats) -> None:
             slopes[columns, rows] = summed.T
 
 
-def _pulled(at: Floats, anchors: int, rows: Places, columns: Places, slopes: Floats) -> Floats:
-    """The gradient (A, D) of sum(slopes d) over pairs (rows, columns) of points `at`, d squared distances."""
-    some = np.flatnonzero(slopes)
-    rows, columns = rows[some], columns[some]
-    steps = (2.0 * slopes[some, None]) * (at[rows] - at[columns])
-    slope = np.zeros((anchors, at.shape[1]), np.float32)
-    _add_at(slope, rows, steps)
-    moving = columns < anchors
-    _add_at(slope, columns[moving], -steps[moving])
-    return slope
-
-
-def _add_at(table: Floats, rows: Places, steps: Floats) -> None:
-    """table[rows] += steps, also where a row is there several times, which are added up in their order."""
-    if len(rows):
-        order = np.argsort(rows, kind="stable")
-        places, starts = np.unique(rows[order], return_index=True)
-        table[places] += np.add.reduceat(steps[order], starts, axis=0)
-
-
-def mean_distances(points: Points, classes: Classes) -> tuple[float, float]:
-    """Mean d over all positive and over all negative pairs; 0 where there is none. By sums over classes: no matrix."""
-    at, anchors = points.centred, len(classes.both)
-    square = np.einsum("ij,ij->i", at, at).astype(np.float64)
-    sums, squares, counts = _class_sums(at, square, classes, len(at))
-    if anchors == len(at):
-        mine, my_squares, my_counts = sums, squares, counts
-    else:
-        mine, my_squares, my_counts = _class_sums(at[:anchors], square[:anchors], classes, anchors)
-    own = _pair_sum(mine, my_squares, my_counts, sums, squares, counts)
-    every = _pair_sum(
-        *(table.sum(axis=0, keepdims=True) for table in (mine, my_squares, my_counts, sums, squares, counts))
-    )
-    positives = float(my_counts @ counts) - anchors
-    negatives = float(anchors * len(at)) - positives - anchors
-    return max(own, 0.0) / max(positives, 1.0), max(every - own, 0.0) / max(negatives, 1.0)
-
-
-def _class_sums(at: Floats, square: Any, classes: Classes, rows: int) -> tuple[Any, Any, Any]:
-    """Of each class, over the first so many rows: the sum of the points, of their squares, and how many there are."""
-    size, of = len(classes.counts), classes.of[:rows]
-    order = classes.order if rows == len(classes.of) else np.argsort(of, kind="stable")
-    present, starts = np.unique(of[order], return_index=True)
-    sums = np.zeros((size, at.shape[1]), np.float64)
-    sums[present] = np.add.reduceat(at[order], starts, axis=0)
-    return sums, np.bincount(of, square, size), np.bincount(of, minlength=size).astype(np.float64)
-
-
-def _pair_sum(mine: Any, my_squares: Any, my_counts: Any, sums: Any, squares: Any, counts: Any) -> float:
-    """Sum of |x - y|^2 over pairs of one class, from sums over classes."""
-    return float(counts @ my_squares + my_counts @ squares - 2.0 * np.einsum("ij,ij->", mine, sums))
-
-
 class _Known(PyLayer):
     """A value that was found with its gradient."""
 
@@ -263,7 +244,7 @@ class _Known(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, up: Tensor) -> Tensor:
-        slope = ctx.slope * up.numpy()
+        slope = ctx.slope * up.numpy() if up.item() != 1.0 else ctx.slope
         if len(slope) < ctx.rows:  # past references have no gradient
             slope = np.concatenate([slope, np.zeros((ctx.rows - len(slope), slope.shape[1]), np.float32)])
         return paddle.to_tensor(slope)

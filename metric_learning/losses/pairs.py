@@ -76,20 +76,20 @@ class PairLoss(Loss):
         """`compute` by `rows` or `hardest`, and the figures."""
         learns = paddle.is_grad_enabled() and not x.stop_gradient
         with np.errstate(all="ignore"):  # what is not finite shows in the loss, as it does in Paddle
-            points, classes = fused.Points(x.detach().numpy(), self.normalized), fused.Classes(names, anchors)
+            points = fused.Points(x.detach().numpy(), self.normalized)
+            compared = fused.Compared(points, fused.Classes(names, anchors), self.cosines)
             if self.hardest is not None:
-                found = fused.hardest_pairs(points, classes, self.hardest, learns)
+                found = fused.hardest_pairs(compared, self.hardest, learns)
             else:
                 assert self.rows is not None
-                found = fused.all_rows(points, classes, self.rows, self.cosines, learns)
-            near, far = fused.mean_distances(points, classes)
-        figures = {
-            "active_share": found.active_share,
-            "positive_distance": near,
-            "negative_distance": far,
+                found = fused.all_rows(compared, self.rows, learns)
+            near, far = compared.mean_distances()
+        self._measured = {
+            "active_share": np.float32(found.active_share),
+            "positive_distance": np.float32(near),
+            "negative_distance": np.float32(far),
             "embedding_norm": points.norms[:anchors].mean(),
         }
-        self._measured = {name: paddle.to_tensor(np.float32(value)) for name, value in figures.items()}
         return fused.with_gradient(x, found.value, found.slope)
 
     def compute(self, x: Tensor, names: Labels, anchors: int) -> Tensor:
@@ -98,8 +98,8 @@ class PairLoss(Loss):
 
     def usable(self, names: Labels, anchors: int) -> bool:
         """Whether references with these labels (R,), the first `anchors` of them the batch, hold what is compared."""
-        classes, counts = np.unique(names, return_counts=True)
-        return len(classes) >= 2 and bool(np.isin(names[:anchors], classes[counts >= 2]).any())
+        classes, place, counts = np.unique(names, return_inverse=True, return_counts=True)
+        return len(classes) >= 2 and bool((counts[place.reshape(-1)[:anchors]] >= 2).any())
 
     def _warn_once(self, names: Labels) -> None:
         if not self._warned:
