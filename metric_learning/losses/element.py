@@ -9,6 +9,7 @@ from paddle import Tensor
 
 from metric_learning import dist
 from metric_learning.checks import UserError, check_range
+from metric_learning.losses import fused_softmax
 from metric_learning.losses.base import Labels, Loss, check_labels, labels_on_host
 from metric_learning.losses.centers import AllCenters, Centers, Columns
 from metric_learning.losses.margins import Logits, Margin
@@ -79,16 +80,37 @@ class ElementLoss(Loss):
             columns = self.centers(labels.astype("int64"))
             shared = dist.with_summed_gradient(x)  # this process's classes teach it a part of what it learns
             norms = norms_of(shared)
-            cosine = self._cosine(self._dropped(shared), columns)
-            own = columns.own(cosine)
-            logits = self.margin(cosine, own, norms, extra)
-            entropy = cross_entropy(logits, columns)
-            self._measure(columns.nearest(cosine), own.detach(), norms.detach(), entropy.detach())
-            cost = entropy
-            if self.label_smoothing:
-                cost = entropy + self.label_smoothing * above_mean(logits, columns, self.centers.num_classes)
+            if self._fits_one_matrix(shared, columns):
+                cost = entropy = self._fused(self._dropped(shared), norms, columns, extra)
+            else:
+                entropy, cost = self._composed(self._dropped(shared), norms, columns, extra)
             found = focal(entropy, self.focal_gamma, cost) + self.margin.penalty(norms_of(x))
             return found if self.class_weights is None else found * self._weights(names)
+
+    def _fits_one_matrix(self, x: Tensor, columns: Columns) -> bool:
+        """Whether the fast way for a CPU (fused_softmax.py) fits: a plain margin, one process, no label smoothing."""
+        alone = columns.here is None and not columns.idle
+        return alone and self.margin.plain and not self.label_smoothing and bool(x.place.is_cpu_place())
+
+    def _fused(self, x: Tensor, norms: Tensor, columns: Columns, extra: Tensor | None) -> Tensor:
+        """The cross-entropies (B,)."""
+        weight, bias = columns.weight.astype("float32"), columns.bias
+        bias = None if bias is None else bias.astype("float32")
+        own, made = fused_softmax.scores(x, weight, bias, columns.target, self.margin.normalized)
+        entropy = fused_softmax.entropies(own, self.margin.true(own, norms, extra), made, self.margin.scale)
+        self._measure(paddle.to_tensor(made.nearest), own.detach(), norms.detach(), entropy.detach())
+        return entropy
+
+    def _composed(self, x: Tensor, norms: Tensor, columns: Columns, extra: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The cross-entropies (B,), and what a sample costs by them, which label smoothing changes."""
+        cosine = self._cosine(x, columns)
+        own = columns.own(cosine)
+        logits = self.margin(cosine, own, norms, extra)
+        entropy = cross_entropy(logits, columns)
+        self._measure(columns.nearest(cosine), own.detach(), norms.detach(), entropy.detach())
+        if not self.label_smoothing:
+            return entropy, entropy
+        return entropy, entropy + self.label_smoothing * above_mean(logits, columns, self.centers.num_classes)
 
     def _weights(self, names: Labels) -> Tensor:
         """names (B,), labels -> their classes' weights (B,), whose mean is 1."""

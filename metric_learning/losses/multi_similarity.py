@@ -6,7 +6,7 @@ from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
-from metric_learning.losses.fused import Floats, Marks, Piece, sigmoid, softplus
+from metric_learning.losses.fused_pairs import Floats, Marks, Piece, sigmoid, softplus
 from metric_learning.losses.pairs import (
     PairLoss,
     Pairs,
@@ -74,9 +74,8 @@ def _one_side(values: Floats, top: Floats, kept: Marks, factor: float, base: flo
     values *= kept
     total = values.sum(axis=1)
     summed = np.float32(factor) * (top - np.float32(base)) + np.log(total)
-    # The hardest pair is the last to go, so a sum is at least 1 or it is 0.
-    slope: Floats = sigmoid(summed) / np.where(total == 0.0, np.float32(1.0), total)
-    return summed, slope
+    total[total == 0.0] = 1.0  # the hardest pair is the last to go, so any other sum is at least 1
+    return summed, sigmoid(summed) / total
 
 
 def mined(cosine: Tensor, pairs: Pairs, epsilon: float) -> tuple[Tensor, Tensor]:

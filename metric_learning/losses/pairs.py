@@ -12,7 +12,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import UserError
-from metric_learning.losses import fused
+from metric_learning.losses import fused_pairs as fused
 from metric_learning.losses.base import Labels, Loss, labels_on_host
 from metric_learning.ops import norms_of, squared_distances
 
@@ -41,7 +41,7 @@ class PairLoss(Loss):
 
     On a CPU `compute` is slow. A loss that is the mean of a value of each anchor with both can have `rows` as well,
     from `cosines` or else from distances, or, if it looks at hardest pairs only, `hardest`, always from distances; both
-    of embeddings that are `normalized` or not. What they are given and give is said in fused.py.
+    of embeddings that are `normalized` or not. What they are given and give is said in fused_pairs.py.
     """
 
     needs = "two classes, and two samples of one of them"

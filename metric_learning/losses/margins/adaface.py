@@ -7,7 +7,7 @@ from paddle import Tensor
 
 from metric_learning.checks import check_range
 from metric_learning.losses.margins.angles import turned
-from metric_learning.losses.margins.base import Logits, Margin, moving_average
+from metric_learning.losses.margins.base import Margin, moving_average
 
 SHORTEST, LONGEST = 0.001, 100.0  # the norms that count; the authors' code's
 SMALLEST_STD = 1e-3  # added to the deviation, as in the authors' code
@@ -39,11 +39,10 @@ class AdaFace(Margin):
         self.register_buffer("mean", paddle.full([1], FIRST_MEAN))
         self.register_buffer("std", paddle.full([1], FIRST_STD))
 
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
         z = self.quality(norms)
         margin = self.margin if extra is None else self.margin + extra
-        moved = _kept_turn(own, -margin * z) - (margin + margin * z)
-        return Logits(cosine * self.scale, moved * self.scale)
+        return _kept_turn(own, -margin * z) - (margin + margin * z)
 
     def quality(self, norms: Tensor) -> Tensor:
         """norms (B,) -> z (B,), in -1..1, without a gradient; in training mode the averages move first."""

@@ -4,7 +4,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import check_range
-from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.base import Margin
 
 
 class AmSoftmax(Margin):
@@ -25,9 +25,9 @@ class AmSoftmax(Margin):
         self.margin = margin
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
         margin = self.margin if extra is None else self.margin + extra
         moved = own - margin
         if self.easy_margin:
             moved = paddle.where(own > margin, moved, own)
-        return Logits(cosine * self.scale, moved * self.scale)
+        return moved

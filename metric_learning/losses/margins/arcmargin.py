@@ -6,7 +6,7 @@ from paddle import Tensor
 
 from metric_learning.checks import check_range
 from metric_learning.losses.margins.angles import arc, plus
-from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.base import Margin
 
 
 class ArcMargin(Margin):
@@ -26,6 +26,5 @@ class ArcMargin(Margin):
         self.margin = margin
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
-        moved = arc(own, plus(self.margin, extra), self.easy_margin)
-        return Logits(cosine * self.scale, moved * self.scale)
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
+        return arc(own, plus(self.margin, extra), self.easy_margin)

@@ -26,22 +26,39 @@ class Margin(nn.Layer):
 
     extra (B,) float32 or None is added to the margin m of each sample, e.g. one value for each group of people.
     `takes_extra`: whether that has a meaning here; where it has not, giving one is a UserError.
+
+    Most margins leave the others' cosines as they are but for a `scale`: those have `moved`, of the true class's alone.
+    Others are not `plain`, and have `logits`.
     """
 
     normalized = True
     takes_extra = True
+    plain = True
+    scale: float = 1.0
 
     def __init__(self) -> None:  # its parameters are a margin's settings, and Layer's own are none
         super().__init__()
 
     def forward(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None = None) -> Logits:
+        self._check(extra)
+        return self.logits(cosine, own, norms, extra)
+
+    def true(self, own: Tensor, norms: Tensor, extra: Tensor | None = None) -> Tensor:
+        """The logit of the true class (B,) alone, of a margin that is `plain`; the others' are scale times theirs."""
+        self._check(extra)
+        return self.moved(own, norms, extra) * self.scale
+
+    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+        return Logits(cosine * self.scale, self.moved(own, norms, extra) * self.scale)
+
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
+        """own (B,) -> what stands in its place, before the scale (B,)."""
+        raise NotImplementedError
+
+    def _check(self, extra: Tensor | None) -> None:
         if extra is not None and not self.takes_extra:
             able = "arcmargin, amsoftmax, magface, curricularface or adaface"
             raise UserError(f"{type(self).__name__} has no margin that can differ between samples. Choose {able}.")
-        return self.logits(cosine, own, norms, extra)
-
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
-        raise NotImplementedError
 
     def penalty(self, norms: Tensor) -> Tensor:
         """norms (B,) -> what each sample adds to the loss beside its cross-entropy (B,)."""

@@ -7,7 +7,7 @@ from paddle import Tensor
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.losses.margins.angles import arc, plus
-from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.base import Margin
 
 
 class MagFace(Margin):
@@ -46,9 +46,8 @@ class MagFace(Margin):
         self.lambda_g = lambda_g
         self.easy_margin = easy_margin
 
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
-        moved = arc(own, plus(self.margin_of(norms), extra), self.easy_margin)
-        return Logits(cosine * self.scale, moved * self.scale)
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
+        return arc(own, plus(self.margin_of(norms), extra), self.easy_margin)
 
     def margin_of(self, norms: Tensor) -> Tensor:
         """norms (B,) -> m(a) (B,), in l_margin..u_margin."""

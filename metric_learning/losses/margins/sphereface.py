@@ -6,7 +6,7 @@ import paddle
 from paddle import Tensor
 
 from metric_learning.checks import check_range
-from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.base import Margin
 from metric_learning.ops import sine_of
 
 STEEP = 2.0  # a margin from here on can't be learned from a random start without annealing
@@ -52,13 +52,12 @@ class SphereFace(Margin):
         self.lambda_gamma = lambda_gamma
         self.register_buffer("t", paddle.zeros([1], dtype="int64"))
 
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
+    def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
         if self.training:
             with paddle.no_grad():
                 paddle.assign(self.t + 1, self.t)
         share = self.annealing()
-        moved = (share * own + multiplied(own, self.margin)) / (1.0 + share)
-        return Logits(cosine * self.scale, moved * self.scale)
+        return (share * own + multiplied(own, self.margin)) / (1.0 + share)
 
     def annealing(self) -> Tensor:
         """lambda (1,), float32: how many times the plain cosine weighs what psi does."""

@@ -130,7 +130,7 @@ class Compared:
 
     def product(self, rows: slice) -> Floats:
         """x.y of these anchors and all references, times -2 where distances are wanted."""
-        found: Floats = (self.at[rows] if self.cosines else np.float32(-2.0) * self.at[rows]) @ self.at.T
+        found: Floats = self.at[rows] @ self.at.T if self.cosines else np.multiply(self.at[rows], -2.0) @ self.at.T
         return found
 
     def piece(self, values: Floats, rows: slice) -> tuple[Piece, Places, Marks]:
