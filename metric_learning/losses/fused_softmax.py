@@ -2,7 +2,8 @@
 
 In Paddle each step of the formula leaves a matrix behind, for the way back, and a pass of its own over memory. Here a
 batch goes `scores` -> a margin, of the true class's score only, in Paddle -> `entropies`; and back the same way, with
-the matrix, which then holds slopes, as the hidden passenger between the two. A batch can go back once.
+the matrix, which then holds slopes, as the hidden passenger between the two. A batch goes back once: no PyLayer of
+Paddle can go back twice.
 
 B samples, C classes, all of which this process has.
 """
@@ -94,8 +95,6 @@ class _Scores(PyLayer):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
         scores, weight = ctx.scores, ctx.weight
-        if not hasattr(scores, "matrix"):
-            raise RuntimeError("This loss has gone back already, and what it kept is used up. Compute it again.")
         with np.errstate(all="ignore"):
             slopes = scores.to_slopes(slope.numpy())
             found = [None if ctx.fixed[2] else slopes.sum(axis=0)] if len(ctx.fixed) == 3 else []
