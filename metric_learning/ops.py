@@ -1,10 +1,13 @@
-"""Tensor operations whose gradients stay finite where the plain ones do not."""
+"""Tensor operations whose gradients stay finite where the plain ones do not; arrays that share a tensor's memory."""
 
 from typing import Any
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 from paddle import Tensor
 from paddle.autograd import PyLayer
+from paddle.utils.dlpack import from_dlpack
 
 SMALLEST_NORM = 1e-12
 
@@ -113,3 +116,14 @@ def softmax_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
     # With the largest logit taken off first, a sample that is certain loses no digits.
     top = logits.detach().max(axis=1)
     return paddle.logsumexp(logits - top.unsqueeze(1), axis=1) - (wanted - top)
+
+
+def as_array(x: Tensor) -> NDArray[Any]:
+    """x on the CPU -> its values, for reading only: without a copy where this build of Paddle can share memory."""
+    x = x.detach()
+    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x.numpy())
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """An array that nobody writes to any more -> a tensor on the CPU, by the same memory where this build can."""
+    return from_dlpack(array.__dlpack__())

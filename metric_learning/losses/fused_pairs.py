@@ -20,7 +20,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from metric_learning.losses.base import Labels
-from metric_learning.ops import SMALLEST_NORM
+from metric_learning.ops import SMALLEST_NORM, as_tensor
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -219,7 +219,8 @@ def _pull(slope: Floats, at: Floats, partner: Places, slopes: Floats) -> None:
     # A plain loop: ufunc.at and reduceat are several times slower on rows.
     for place, step in zip(partner[rows].tolist(), steps, strict=True):
         if place < len(slope):  # past references have no gradient
-            slope[place] -= step
+            own = slope[place]
+            np.subtract(own, step, out=own)
 
 
 def _add_transposed(slopes: Floats) -> None:
@@ -247,7 +248,7 @@ class _Known(PyLayer):
         slope = ctx.slope * up.numpy() if up.item() != 1.0 else ctx.slope
         if len(slope) < ctx.rows:  # past references have no gradient
             slope = np.concatenate([slope, np.zeros((ctx.rows - len(slope), slope.shape[1]), np.float32)])
-        return paddle.to_tensor(slope)
+        return as_tensor(slope)
 
 
 def with_gradient(x: Tensor, value: float, slope: Floats | None) -> Tensor:

@@ -18,7 +18,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from metric_learning.losses.fused_pairs import IN_CACHE, Floats, Points
-from metric_learning.ops import SMALLEST_NORM
+from metric_learning.ops import SMALLEST_NORM, as_array, as_tensor
 
 
 class Scores:
@@ -87,9 +87,9 @@ class Scores:
 class _Scores(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scores: Scores) -> Tensor:
-        ctx.weight, ctx.scores = weight.numpy(), scores
+        ctx.weight, ctx.scores = as_array(weight), scores
         ctx.fixed = [each.stop_gradient for each in (x, weight, bias) if each is not None]
-        own = scores.fill(x.numpy(), ctx.weight, None if bias is None else bias.numpy())
+        own = scores.fill(as_array(x), ctx.weight, None if bias is None else as_array(bias))
         return paddle.to_tensor(own)
 
     @staticmethod
@@ -104,7 +104,7 @@ class _Scores(PyLayer):
             to_weight = None if ctx.fixed[1] else _to_weight(slopes, scores, weight)
             to_x = None if ctx.fixed[0] else scores.points.back(slopes @ weight)
         del scores.matrix
-        given = [None if each is None else paddle.to_tensor(each) for each in (to_x, to_weight, *found)]
+        given = [None if each is None else as_tensor(each) for each in (to_x, to_weight, *found)]
         return tuple(given)
 
 
