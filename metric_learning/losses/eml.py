@@ -9,7 +9,8 @@ from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
-from metric_learning.losses.fused_pairs import Floats, Marks, Piece, exponentials, sigmoid, softplus
+from metric_learning.losses.compared import Floats, Marks, Piece
+from metric_learning.losses.fused_pairs import exponentials, sigmoid, softplus
 from metric_learning.losses.pairs import PairLoss, all_pairs, anchors_with_both, log_sum_exp, masked_mean
 
 

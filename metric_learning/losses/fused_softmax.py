@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
-from metric_learning.losses.fused_pairs import IN_CACHE, Floats, Points
+from metric_learning.losses.compared import Floats, Points
+from metric_learning.losses.fused_pairs import IN_CACHE
 from metric_learning.ops import SMALLEST_NORM, as_array, as_tensor
 
 

@@ -6,7 +6,8 @@ from paddle.nn import functional as F
 
 from metric_learning.checks import check_range
 from metric_learning.losses.base import Labels
-from metric_learning.losses.fused_pairs import Floats, Marks, Piece, sigmoid, softplus
+from metric_learning.losses.compared import Floats, Marks, Piece
+from metric_learning.losses.fused_pairs import sigmoid, softplus
 from metric_learning.losses.pairs import (
     PairLoss,
     Pairs,

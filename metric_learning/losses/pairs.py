@@ -14,6 +14,7 @@ from paddle import Tensor
 from metric_learning.checks import UserError
 from metric_learning.losses import fused_pairs as fused
 from metric_learning.losses.base import Labels, Loss, labels_on_host
+from metric_learning.losses.compared import Classes, Compared, Points
 from metric_learning.ops import as_array, norms_of, squared_distances
 
 # Its exponential is 0 beside any distance, and unlike -inf it leaves a row that has nothing else finite.
@@ -76,8 +77,8 @@ class PairLoss(Loss):
         """`compute` by `rows` or `hardest`, and the figures."""
         learns = paddle.is_grad_enabled() and not x.stop_gradient
         with np.errstate(all="ignore"):  # what is not finite shows in the loss, as it does in Paddle
-            points = fused.Points(as_array(x), self.normalized)
-            compared = fused.Compared(points, fused.Classes(names, anchors), self.cosines)
+            points = Points(as_array(x), self.normalized)
+            compared = Compared(points, Classes(names, anchors), self.cosines)
             if self.hardest is not None:
                 found = fused.hardest_pairs(compared, self.hardest, learns)
             else:

@@ -8,7 +8,8 @@ from paddle.nn import functional as F
 from metric_learning.checks import check_choice, check_range
 from metric_learning.losses.base import Labels
 from metric_learning.losses.batch_all import all_triplets
-from metric_learning.losses.fused_pairs import Floats, Hardest, sigmoid, softplus
+from metric_learning.losses.compared import Floats
+from metric_learning.losses.fused_pairs import Hardest, sigmoid, softplus
 from metric_learning.losses.pairs import (
     PairLoss,
     Pairs,
