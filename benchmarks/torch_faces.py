@@ -1,8 +1,10 @@
 """Face networks in PyTorch, written after their papers with the layer names of the projects whose weights are read."""
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
+Active = Callable[[int], nn.Module]  # channels -> activation
 IRESNETS = {"r18": (2, 2, 2, 2), "r34": (3, 4, 6, 3), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
 MOBILEFACENET = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
@@ -95,28 +97,30 @@ class MBF(nn.Module):
 
 
 class Separable(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, active: Active) -> None:
         super().__init__()
-        self.depthwise, self.bn1 = conv(64, 64, 3, groups=64), nn.BatchNorm2d(64)
-        self.pointwise, self.bn2 = conv(64, 64), nn.BatchNorm2d(64)
+        self.depthwise, self.bn1, self.act1 = conv(64, 64, 3, groups=64), nn.BatchNorm2d(64), active(64)
+        self.pointwise, self.bn2, self.act2 = conv(64, 64), nn.BatchNorm2d(64), active(64)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.bn2(self.pointwise(torch.relu(self.bn1(self.depthwise(x))))))
+        return self.act2(self.bn2(self.pointwise(self.act1(self.bn1(self.depthwise(x))))))
 
 
 class Inverted(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, active: Active) -> None:
         super().__init__()
         wide, self.residual = inputs * expansion, stride == 1 and inputs == outputs
-        middle = relu6(wide, wide, 3, stride, wide)
-        self.conv = nn.Sequential(relu6(inputs, wide), middle, conv(wide, outputs), nn.BatchNorm2d(outputs))
+        first, middle = block(active, inputs, wide), block(active, wide, wide, 3, stride, wide)
+        self.conv = nn.Sequential(first, middle, conv(wide, outputs), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-def relu6(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(conv(inputs, outputs, kernel, stride, groups), nn.BatchNorm2d(outputs), nn.ReLU6())
+def block(
+    active: Active, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    return nn.Sequential(conv(inputs, outputs, kernel, stride, groups), nn.BatchNorm2d(outputs), active(outputs))
 
 
 class GDConv(nn.Module):
@@ -129,17 +133,19 @@ class GDConv(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """foamliu's MobileFaceNet with ReLU6: (B, 3, 112, 112) -> (B, 128)."""
+    """MobileFaceNet (B, 3, 112, 112) -> (B, 128): with PReLU as in the paper, or with ReLU6 as foamliu has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, relu6: bool = True) -> None:
         super().__init__()
-        self.conv1, self.dw_conv = relu6(3, 64, 3, 2), Separable()
+        active: Active = (lambda channels: nn.ReLU6()) if relu6 else nn.PReLU
+        self.conv1 = block(active, 3, 64, 3, 2)
+        self.dw_conv = Separable((lambda channels: nn.ReLU()) if relu6 else nn.PReLU)
         blocks, inputs = [], 64
         for expansion, outputs, repeats, stride in MOBILEFACENET:
             for i in range(repeats):
-                blocks.append(Inverted(inputs, outputs, stride if i == 0 else 1, expansion))
+                blocks.append(Inverted(inputs, outputs, stride if i == 0 else 1, expansion, active))
                 inputs = outputs
-        self.features, self.conv2, self.gdconv = nn.Sequential(*blocks), relu6(128, 512), GDConv()
+        self.features, self.conv2, self.gdconv = nn.Sequential(*blocks), block(active, 128, 512), GDConv()
         self.conv3, self.bn = nn.Conv2d(512, 128, 1), nn.BatchNorm2d(128)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""A small torch twin of our Embedder: ResNet18, then what the recipe puts behind it. Same names, same weights.
+"""Torch twins: ResNet 18 and 50; our Embedder, of ResNet18 and what the recipe puts behind it. Same names and weights.
 
-Not run by itself; pml_twin.py uses it.
+Not run by itself; pml_twin.py and training.py use them.
 """
 
 from collections.abc import Mapping
@@ -31,18 +31,40 @@ class Block(nn.Module):
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet18(nn.Module):
-    """images (B, channels, H, W) -> pooled features (B, 512)."""
+class Bottleneck(nn.Module):
+    """1x1, 3x3 with the stride, 1x1 to four times the width, and a shortcut (figure 5)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
         super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inner, outer, 1, bias=False), nn.BatchNorm2d(outer)
+        self.conv2, self.bn2 = nn.Conv2d(outer, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer)
+        self.conv3, self.bn3 = nn.Conv2d(outer, 4 * outer, 1, bias=False), nn.BatchNorm2d(4 * outer)
+        self.downsample = None
+        if stride != 1 or inner != 4 * outer:
+            short = nn.Conv2d(inner, 4 * outer, 1, stride, bias=False)
+            self.downsample = nn.Sequential(short, nn.BatchNorm2d(4 * outer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
+        return torch.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    """images (B, channels, H, W) -> pooled features (B, 512), of 50 layers (B, 2048)."""
+
+    def __init__(self, depth: int, channels: int = 3) -> None:
+        super().__init__()
+        kind, wide, counts = {18: (Block, 1, (2, 2, 2, 2)), 50: (Bottleneck, 4, (3, 4, 6, 3))}[depth]
         self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        widths = (64, 64, 128, 256, 512)
-        for i in range(1, 5):
-            first = Block(widths[i - 1], widths[i], 1 if i == 1 else 2)
-            setattr(self, f"layer{i}", nn.Sequential(first, Block(widths[i], widths[i], 1)))
+        inner = 64
+        for i, count in enumerate(counts, start=1):
+            outer = 32 * 2**i
+            blocks = [kind(inner, outer, 1 if i == 1 else 2)]
+            blocks += [kind(wide * outer, outer, 1) for _ in range(count - 1)]
+            setattr(self, f"layer{i}", nn.Sequential(*blocks))
+            inner = wide * outer
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
@@ -54,7 +76,7 @@ class Twin(nn.Module):
 
     def __init__(self, channels: int, size: int, norm: bool) -> None:
         super().__init__()
-        self.backbone = ResNet18(channels)
+        self.backbone = ResNet(18, channels)
         linear = [nn.Linear(512, size)] if size else []
         self.neck = nn.Sequential(*linear, *([nn.BatchNorm1d(size or 512)] if norm else []))
 

@@ -57,23 +57,20 @@ class _Modes:
 
 
 class _FirstOf:
-    """The trunk if there can be one, else the traced graph; known after the first batch."""
+    """The trunk; from the first batch that it does not know how to compute on, the traced graph."""
 
     def __init__(self, function: Any, channels: int, bfloat16: bool) -> None:
         self.function, self.channels, self.bfloat16 = function, channels, bfloat16
         self.chosen: Forward | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        if self.chosen is not None:
-            return self.chosen(images)
         try:
-            trunk = Trunk(self.function, self.channels, self.bfloat16)
-            made = trunk(images)
-            self.chosen = trunk
+            if self.chosen is None:
+                self.chosen = Trunk(self.function, self.channels, self.bfloat16)
+            return self.chosen(images)
         except OneDnnError:
             self.chosen = _Traced(self.function, self.channels)
-            made = self.chosen(images)
-        return made
+            return self.chosen(images)
 
 
 class _Traced:
