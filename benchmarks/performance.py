@@ -87,9 +87,9 @@ def main() -> None:
             raise SystemExit(f"{path} is of {found['claim']}, not of one of {', '.join(TABLES)}.")
         about, table = found["machine"], TABLES[found["claim"]](found["rows"])
         threads = f"{about['threads']} threads used" if about["threads"] else "all cores used"
-        put_between(
-            PAGE, found["claim"], f"{table}\n\n{about['cpu']}, {about['cores']} cores, {threads}; {used(found)}."
-        )
+        page = ROOT / "docs" / PAGES.get(found["claim"], "performance.md")
+        about_it = f"{about['cpu']}, {about['cores']} cores, {threads}; {used(found)}."
+        put_between(page, found["claim"], f"{table}\n\n{about_it}")
 
 
 def used(found: dict[str, Any]) -> str:
