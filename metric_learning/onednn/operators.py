@@ -9,7 +9,7 @@ from paddle import Tensor
 
 from metric_learning.onednn import library as dnn
 from metric_learning.onednn.library import Buffer, Description, Layout, Memory, OneDnnError, Window
-from metric_learning.onednn.plan import Back, Operator, Plan
+from metric_learning.onednn.plan import Back, Operator, Plan, Value
 
 
 def nothing() -> None:
@@ -124,7 +124,7 @@ def normalisation(plan: Plan, op: Operator) -> Back:
     def back() -> None:
         dy = plan.take_gradient(op.made("Y"))
         description = dnn.normalisation_backward(x.layout, dy.layout, x.layout, epsilon, flags, forward)
-        dx = plan.pool.take(x.layout)
+        dx = plan.over(dy)
         slopes = {dnn.DIFF_SCALE: _slope(plan, op.given("Scale")), dnn.DIFF_SHIFT: _slope(plan, op.given("Bias"))}
         kept = {place: memory for place, memory in places.items() if place != dnn.SHIFT}
         plan.run(description, {dnn.SRC: x.memory, dnn.DIFF_DST: dy, dnn.DIFF_SRC: dx, **kept, **slopes})
@@ -162,7 +162,7 @@ def activation(algorithm: int, numbers: Callable[[dict[str, Any]], tuple[float, 
             dy = plan.take_gradient(op.made("Out"))
             data = y if by_result else x.memory
             description = dnn.eltwise_backward(algorithm, x.layout, dy.layout, data.layout, *alpha_beta, forward)
-            dx = plan.pool.take(x.layout)
+            dx = plan.over(dy)
             place = dnn.DST if by_result else dnn.SRC
             plan.run(description, {place: data, dnn.DIFF_DST: dy, dnn.DIFF_SRC: dx})
             plan.pool.let_go(dy)
@@ -235,9 +235,16 @@ def addition(plan: Plan, op: Operator) -> Back:
     a, b = plan.values[op.given("X")], plan.values[op.given("Y")]
     if a.layout.dims != b.layout.dims:
         raise OneDnnError("a sum of maps of different shapes is not known.")
-    other = plan.reordered(b.memory, a.layout)
-    y = plan.value(op.made("Out"), a.layout, a.learns or b.learns)
-    plan.run(dnn.binary(dnn.ADD, a.layout, a.layout, a.layout), {dnn.SRC: a.memory, dnn.SRC_1: other, dnn.DST: y})
+    into, learns = op.attributes["over"], a.learns or b.learns
+    first, second = (b, a) if into == "Y" else (a, b)
+    other = plan.reordered(second.memory, first.layout)
+    if into:
+        plan.values[op.made("Out")] = Value(first.memory, learns)
+    else:
+        plan.value(op.made("Out"), first.layout, learns)
+    y = plan.values[op.made("Out")]
+    sum_of = dnn.binary(dnn.ADD, y.layout, y.layout, y.layout)
+    plan.run(sum_of, {dnn.SRC: first.memory, dnn.SRC_1: other, dnn.DST: y.memory})
 
     def back() -> None:
         dy = plan.take_gradient(op.made("Out"))
@@ -246,7 +253,7 @@ def addition(plan: Plan, op: Operator) -> Back:
                 plan.add_gradient(name, plan.pool.hold(dy))
         plan.pool.let_go(dy)
 
-    return back if a.learns or b.learns else nothing
+    return back if learns else nothing
 
 
 def gate(plan: Plan, op: Operator) -> Back:

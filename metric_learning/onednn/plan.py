@@ -185,6 +185,10 @@ class Plan:
             self.pool.let_go(memory)
         return here
 
+    def over(self, gradient: Memory) -> Memory:
+        """Where the next gradient may be written: over this one, unless somebody else needs it. Held once more."""
+        return self.pool.take(gradient.layout) if self.pool.shared(gradient) else self.pool.hold(gradient)
+
     def add_gradient(self, name: str, memory: Memory) -> None:
         """A part of the gradient of a map; the pool's memory is handed over."""
         if name not in self.gradients:

@@ -14,6 +14,9 @@ from metric_learning.onednn.plan import Operator, Plan
 
 KEPT_SHAPES = 3  # plans of other shapes of batch are forgotten: each holds all maps of a step
 
+# They don't need on the way back what they gave, so that it may be written over.
+FORGETFUL = ("elementwise_add", "conv2d", "depthwise_conv2d", "batch_norm", "prelu")
+
 
 class Trunk:
     """images (B, C, H, W) float32 -> the network's map (B, c, h, w) float32, with gradient for its parameters.
@@ -82,10 +85,18 @@ def joined(program: Any, parameters: dict[str, Tensor], wanted: str) -> list[Ope
             before.attributes["fused"] = True
             before.outputs["Y"] = op.outputs["Out"]
             continue
-        if before is not None and before.kind in ("elementwise_add", "conv2d", "depthwise_conv2d"):
-            op.attributes["in_place"] = True  # those don't need on the way back what they gave
+        if before is not None and before.kind in FORGETFUL:
+            op.attributes["in_place"] = True
+        if op.kind == "elementwise_add":
+            own = [slot for slot in ("X", "Y") if uses[op.given(slot)] == 1 and _maker(makers, op, slot) in FORGETFUL]
+            op.attributes["over"] = own[0] if own else None
         kept.append(op)
     return kept
+
+
+def _maker(makers: dict[str, Operator], op: Operator, slot: str) -> str | None:
+    found = makers.get(op.given(slot))
+    return found.kind if found else None
 
 
 def _operator(op: Any) -> Operator:
