@@ -16,6 +16,8 @@ from metric_learning.checks import UserError
 from metric_learning.engine import Predictor, eager
 from metric_learning.onednn import forward as onednn
 from metric_learning.onednn.forward import training_forward
+from metric_learning.onednn.inference import works
+from metric_learning.onednn.library import OneDnnError
 from metric_learning.runtime import onednn_works
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
@@ -178,6 +180,15 @@ def test_a_predictor_keeps_the_weights_of_its_first_batch():
     close(Predictor(net, (3, 32, 32), "float32")(images()), before + 1.0)
 
 
+@pytest.fixture
+def only_the_engine(monkeypatch):
+    def refuse(*_):
+        raise OneDnnError("not here")
+
+    monkeypatch.setattr(engine, "_folded", refuse)
+
+
+@pytest.mark.usefixtures("only_the_engine")
 def test_bfloat16_is_taken_only_where_it_agrees(monkeypatch):
     net = new_embedder()
     made = []
@@ -187,7 +198,7 @@ def test_bfloat16_is_taken_only_where_it_agrees(monkeypatch):
         return (lambda batch: np.ones((len(batch), 2))) if not bfloat16 else fast
 
     monkeypatch.setattr(engine, "_inference", inference)
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(engine, "gains_by_bfloat16", lambda: True)
     for fast_gives, way in (
         (np.ones((2, 2)), "bfloat16"),
         (np.array([[1, 1.02], [1, 1]]), "bfloat16"),
@@ -199,13 +210,14 @@ def test_bfloat16_is_taken_only_where_it_agrees(monkeypatch):
         predictor = Predictor(net, (3, 32, 32))
         predictor(images())
         assert way in predictor.way.split("(")[0], (fast_gives, predictor.way)
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(engine, "gains_by_bfloat16", lambda: False)
     made.clear()
     predictor = Predictor(net, (3, 32, 32))
     predictor(images())
     assert made == [False] and "float32" in predictor.way
 
 
+@pytest.mark.usefixtures("only_the_engine")
 def test_a_network_without_bfloat16_kernels_is_computed_in_float32(monkeypatch):
     """MobileFaceNet on a processor with bfloat16: the engine refuses at the first batch."""
     plain = engine._inference
@@ -216,7 +228,7 @@ def test_a_network_without_bfloat16_kernels_is_computed_in_float32(monkeypatch):
     monkeypatch.setattr(
         engine, "_inference", lambda net, shape, bfloat16: refused if bfloat16 else plain(net, shape, False)
     )
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(engine, "gains_by_bfloat16", lambda: True)
     net, batch = new_embedder(), images(2)
     net.eval()
     predictor = Predictor(net, net.spec.picture.shape)
@@ -224,6 +236,30 @@ def test_a_network_without_bfloat16_kernels_is_computed_in_float32(monkeypatch):
     assert predictor.way == "inference engine, oneDNN, float32"
     with pytest.raises(UserError, match=r"^[^\n]*bfloat16[^\n]*--precision[^\n]*$"):
         Predictor(net, net.spec.picture.shape, "bfloat16")(batch)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gains"), [((), False), (("avx512_bf16",), False), (("avx512_bf16", "amx_bf16"), True)]
+)
+def test_the_processor_decides_on_bfloat16_and_no_clock(monkeypatch, flags, gains):
+    monkeypatch.setattr(engine, "cpu_flags", lambda: ("GenuineIntel", frozenset(flags)))
+    assert engine.gains_by_bfloat16() == gains
+
+
+@pytest.mark.skipif(not works(), reason="this build's oneDNN is not known")
+def test_a_known_network_is_computed_by_primitives():
+    predictor = Predictor(moved(new_embedder()), (3, 32, 32), "float32")
+    predictor(images(2))
+    assert predictor.way == "oneDNN, float32"
+
+
+@pytest.mark.parametrize("wrong", [1.01, np.nan])
+def test_a_folded_network_that_differs_is_not_taken(monkeypatch, wrong):
+    net = moved(new_embedder())
+    monkeypatch.setattr(engine, "_folded", lambda *_: lambda batch: eager(net, batch) * np.float32(wrong))
+    predictor = Predictor(net, (3, 32, 32), "float32")
+    close(predictor(images(2)), eager(net, images(2)))
+    assert predictor.way == "inference engine, oneDNN, float32"
 
 
 def test_the_engine_says_nothing(capfd):

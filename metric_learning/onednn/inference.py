@@ -1,0 +1,303 @@
+"""A folded network for one shape of batch as a list of oneDNN primitives, which only runs forward."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from ctypes import byref, c_float, c_int, c_void_p
+from typing import Any
+
+import numpy as np
+
+from metric_learning.onednn import library as dnn
+from metric_learning.onednn.folding import After, Folded, Operation, pads_of
+from metric_learning.onednn.library import (
+    ANY,
+    CHANNELS_LAST,
+    FLOAT32,
+    Buffer,
+    Description,
+    Layout,
+    Memory,
+    OneDnnError,
+    Primitive,
+)
+
+INFERENCE = 96
+BEHIND = 32768  # where the arguments of what is done behind a primitive begin, a block for each
+EARLIEST = (3, 6)  # release of oneDNN whose numbers for what is done behind a primitive are these
+CHUNK = 8  # pictures that go through together: their maps stay near the processor
+Places = dict[int, Memory]
+
+
+def works() -> bool:
+    """Whether this build's oneDNN is one that this module knows."""
+    try:
+        version = dnn.library().dnnl_version()
+    except OneDnnError:
+        return False
+    return (version[0], version[1]) >= EARLIEST
+
+
+class Behind:
+    """Attributes of a primitive: what is done to its result before it is written, and the memory that this needs."""
+
+    def __init__(self) -> None:
+        self.made, self.count = c_void_p(), 0
+        self.places: Places = {}
+        dnn.call("post_ops_create", byref(self.made))
+        dnn.destroyed_with(self, "post_ops", self.made)
+
+    def function(self, algorithm: int, alpha: float, beta: float) -> None:
+        dnn.call("post_ops_append_eltwise", self.made, c_int(algorithm), c_float(alpha), c_float(beta))
+        self.count += 1
+
+    def prelu(self, slopes: Memory) -> None:
+        dnn.call("post_ops_append_prelu", self.made, c_int(1 << 1))  # one a channel
+        self._needs(dnn.WEIGHTS, slopes)
+
+    def binary(self, algorithm: int, other: Memory) -> None:
+        dnn.call("post_ops_append_binary", self.made, c_int(algorithm), other.layout.pointer)
+        self._needs(dnn.SRC_1, other)
+
+    def onto(self) -> None:
+        """The result is added to what stands where it is written."""
+        dnn.call("post_ops_append_sum", self.made, c_float(1.0), c_int(0), c_int(FLOAT32))
+        self.count += 1
+
+    def _needs(self, place: int, memory: Memory) -> None:
+        self.count += 1
+        self.places[BEHIND * self.count | place] = memory
+
+    def attributes(self) -> c_void_p:
+        made = c_void_p()
+        dnn.call("primitive_attr_create", byref(made))
+        dnn.call("primitive_attr_set_post_ops", made, self.made)
+        dnn.destroyed_with(self, "primitive_attr", made)
+        return made
+
+
+class Shared:
+    """Constants in the layouts of the primitives; plans for several sizes of batch share them."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], list[Memory]] = {}
+
+    def put(self, owner: str, what: str, values: np.ndarray, dims: Sequence[int], layout: Layout) -> Memory:
+        known = self.known.setdefault((owner, what), [])
+        for memory in known:
+            if memory.layout.same(layout):
+                return memory
+        plain, values = Memory(Layout(dims)), np.ascontiguousarray(values, np.float32)
+        plain.put(values.ctypes.data)
+        made = Memory(layout, Buffer(layout.size))
+        Primitive(dnn.reorder(plain.layout, layout), {dnn.SRC: plain, dnn.DST: made}).run()
+        dnn.wait()
+        known.append(made)
+        return made
+
+
+class Plan:
+    """images (B, C, H, W) -> the network's last map (B, c, h, w), for one shape. OneDnnError where that can't be."""
+
+    def __init__(self, network: Folded, shape: Sequence[int], shared: Shared) -> None:
+        self.shared = shared
+        self.steps: list[Primitive] = []
+        self.free: list[Buffer] = []
+        self.images = Memory(Layout(shape))
+        self.values: dict[str, Memory] = {}
+        self.last = {name: number for number, op in enumerate(network.operations) for name in op.inputs}
+        self.last[network.wanted] = len(network.operations)
+        turned = self.new(network.given, shape)
+        self.run(dnn.reorder(self.images.layout, turned.layout), {dnn.SRC: self.images, dnn.DST: turned})
+        for self.number, operation in enumerate(network.operations):
+            OPERATIONS[operation.kind](self, operation)
+            for name in {name for name in operation.inputs if self.last[name] == self.number}:
+                self._let_go(self.values.pop(name))
+        final = self.values[network.wanted]
+        self.shape = final.layout.dims
+        self.result = Memory(Layout(self.shape))
+        self.run(dnn.reorder(final.layout, self.result.layout), {dnn.SRC: final, dnn.DST: self.result})
+
+    def __call__(self, images: np.ndarray, result: np.ndarray) -> None:
+        """Both contiguous float32; the result is written."""
+        self.images.put(images.ctypes.data)
+        self.result.put(result.ctypes.data)
+        for step in self.steps:
+            step.run()
+        dnn.wait()
+
+    def run(self, description: Description, places: Places) -> None:
+        self.steps.append(Primitive(description, places))
+
+    def new(self, name: str, dims: Sequence[int]) -> Memory:
+        """A map, channels last: in memory that was let go of last, as that is still near the processor."""
+        layout = Layout(dims, FLOAT32, CHANNELS_LAST)
+        fitting = [buffer for buffer in self.free if layout.size <= buffer.size <= 4 * layout.size + 2**16]
+        if fitting:
+            self.free.remove(fitting[-1])
+        self.values[name] = Memory(layout, fitting[-1] if fitting else Buffer(layout.size))
+        return self.values[name]
+
+    def _let_go(self, memory: Memory) -> None:
+        if all(memory.buffer is not other.buffer for other in self.values.values()):
+            assert memory.buffer is not None
+            self.free.append(memory.buffer)
+
+    def by_channel(self, op: Operation, what: str, values: np.ndarray) -> Memory:
+        dims = [1, len(values), 1, 1]
+        return self.shared.put(op.output, what, values.reshape(dims), dims, Layout(dims))
+
+    def behind(self, op: Operation, made: Behind | None = None) -> tuple[Behind, Memory | None]:
+        """What is done to the result, and the memory that it is added onto where that is no longer needed."""
+        made, onto = made or Behind(), None
+        for number, after in enumerate(op.after):
+            if after.kind == "activation":
+                made.function(*after.numbers)
+            elif after.kind == "prelu":
+                assert after.slopes is not None
+                made.prelu(self.by_channel(op, f"slopes{number}", after.slopes))
+            elif onto is None and op.kind == "convolution" and self._may_go(op, after):
+                onto = self.values[after.other]
+                made.onto()
+            else:
+                made.binary(after.numbers[0], self.values[after.other])
+        return made, onto
+
+    def _may_go(self, op: Operation, after: After) -> bool:
+        name = after.other
+        return self.last[name] == self.number and op.inputs.count(name) == 1
+
+
+def convolution(plan: Plan, op: Operation) -> None:
+    x, how = plan.values[op.inputs[0]], op.attributes
+    strides, pads, groups = how["strides"], how["pads"], how["groups"]
+    count, kernel = len(op.weight), op.weight.shape[2:]
+    dims = list(op.weight.shape) if groups == 1 else [groups, count // groups, *op.weight.shape[1:]]
+    y_dims = [x.layout.dims[0], count, *_sides(x.layout, kernel, strides, pads)]
+    behind, onto = plan.behind(op)
+    y_layout, flat = Layout(y_dims, FLOAT32, CHANNELS_LAST), Layout([count])
+    given = Description(
+        "convolution_forward", dnn.engine(), c_int(INFERENCE), c_int(dnn.CONVOLUTION), x.layout,
+        Layout(dims, FLOAT32, ANY), flat, y_layout, _long(strides), _long((0, 0)), _long(pads[0::2]), _long(pads[1::2]),
+        behind.attributes(),
+    )  # fmt: skip
+    weight = plan.shared.put(op.output, "weight", op.weight, dims, given.wants(dnn.WEIGHTS, dims, FLOAT32))
+    bias = plan.shared.put(op.output, "bias", op.bias, [count], flat)
+    y = plan.new(op.output, y_dims) if onto is None else Memory(y_layout, onto.buffer)
+    plan.values[op.output] = y
+    plan.run(given, {dnn.SRC: x, dnn.WEIGHTS: weight, dnn.BIAS: bias, dnn.DST: y, **behind.places})
+
+
+def affine(plan: Plan, op: Operation) -> None:
+    scale, shift = plan.by_channel(op, "scale", op.weight), plan.by_channel(op, "shift", op.bias)
+    behind = Behind()
+    behind.binary(dnn.ADD, shift)
+    _binary(plan, op, dnn.MULTIPLY, plan.values[op.inputs[0]], scale, plan.behind(op, behind)[0])
+
+
+def _binary(plan: Plan, op: Operation, algorithm: int, a: Memory, b: Memory, behind: Behind) -> None:
+    y = plan.new(op.output, a.layout.dims)
+    layouts = a.layout, b.layout, y.layout
+    given = Description("binary", dnn.engine(), c_int(algorithm), *layouts, behind.attributes())
+    plan.run(given, {dnn.SRC: a, dnn.SRC_1: b, dnn.DST: y, **behind.places})
+
+
+def sum_(plan: Plan, op: Operation) -> None:
+    _of_two(plan, op, dnn.ADD)
+
+
+def product(plan: Plan, op: Operation) -> None:
+    _of_two(plan, op, dnn.MULTIPLY)
+
+
+def _of_two(plan: Plan, op: Operation, algorithm: int) -> None:
+    a, b = sorted((plan.values[name] for name in op.inputs[:2]), key=lambda each: -math.prod(each.layout.dims))
+    if b.layout.dims not in (a.layout.dims, (*a.layout.dims[:2], 1, 1)):
+        raise OneDnnError("maps of different shapes are not known.")
+    _binary(plan, op, algorithm, a, b, plan.behind(op)[0])
+
+
+def activation(plan: Plan, op: Operation) -> None:
+    """One that no operation could take along."""
+    x, after = plan.values[op.inputs[0]], op.after[0]
+    y = plan.new(op.output, x.layout.dims)
+    places = {dnn.SRC: x, dnn.DST: y}
+    if after.slopes is None:
+        algorithm, alpha, beta = after.numbers
+        how = c_int(algorithm), x.layout, y.layout, c_float(alpha), c_float(beta)
+        given = Description("eltwise_forward", dnn.engine(), c_int(INFERENCE), *how, None)
+    else:
+        slopes = places[dnn.WEIGHTS] = plan.by_channel(op, "slopes", after.slopes)
+        layouts = x.layout, slopes.layout, y.layout
+        given = Description("prelu_forward", dnn.engine(), c_int(INFERENCE), *layouts, None)
+    plan.run(given, places)
+
+
+def pooling(plan: Plan, op: Operation) -> None:
+    x, how = plan.values[op.inputs[0]], op.attributes
+    kernel, strides, pads = list(how["ksize"]), list(how["strides"]), pads_of(how)
+    if how["global_pooling"] or (how["adaptive"] and kernel == [1, 1]):
+        kernel, strides, pads = list(x.layout.dims[2:]), [1, 1], [0, 0, 0, 0]
+    elif how["ceil_mode"] or (how["adaptive"] and any(s % k for s, k in zip(x.layout.dims[2:], kernel, strict=True))):
+        raise OneDnnError("windows of different sizes are not known.")
+    elif how["adaptive"]:
+        kernel = strides = [side // count for side, count in zip(x.layout.dims[2:], kernel, strict=True)]
+    if how["pooling_type"] == "avg" and any(pads) and not how["exclusive"]:
+        raise OneDnnError("a mean that counts padding is not known.")
+    y = plan.new(op.output, [*x.layout.dims[:2], *_sides(x.layout, kernel, strides, pads)])
+    given = Description(
+        "pooling_forward", dnn.engine(), c_int(INFERENCE), c_int(dnn.POOLING[how["pooling_type"]]), x.layout, y.layout,
+        _long(strides), _long(kernel), _long((0, 0)), _long(pads[0::2]), _long(pads[1::2]), None,
+    )  # fmt: skip
+    plan.run(given, {dnn.SRC: x, dnn.DST: y})
+
+
+OPERATIONS = {
+    "convolution": convolution,
+    "affine": affine,
+    "sum": sum_,
+    "product": product,
+    "activation": activation,
+    "pooling": pooling,
+}
+
+
+class FoldedMap:
+    """images (B, C, H, W) float32 of any B -> the last map (B, c, h, w) float32, CHUNK pictures at a time.
+
+    What is left over goes one by one, so a picture's map does not depend on how many others there are but in its last
+    bits. Raises OneDnnError at the first batch for a network that can't be computed here.
+    """
+
+    def __init__(self, network: Folded) -> None:
+        self.network, self.shared = network, Shared()
+        self.plans: dict[tuple[int, ...], Plan] = {}
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        images = np.ascontiguousarray(images, np.float32)
+        parts, start, made = [], 0, np.empty(0, np.float32)
+        while start < len(images):
+            count = CHUNK if len(images) - start >= CHUNK else 1
+            parts.append(slice(start, start + count))
+            start += count
+        for part in parts:
+            plan = self._plan((part.stop - part.start, *images.shape[1:]))
+            if not len(made):
+                made = np.empty((len(images), *plan.shape[1:]), np.float32)
+            plan(images[part], made[part])
+        return made
+
+    def _plan(self, shape: tuple[int, ...]) -> Plan:
+        if shape not in self.plans:
+            self.plans[shape] = Plan(self.network, shape, self.shared)
+        return self.plans[shape]
+
+
+def _sides(x: Layout, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> list[int]:
+    """Height and width behind a window that moves over x."""
+    ends = [side + pads[2 * axis] + pads[2 * axis + 1] for axis, side in enumerate(x.dims[2:])]
+    return [(end - size) // step + 1 for end, size, step in zip(ends, kernel, strides, strict=True)]
+
+
+def _long(values: Sequence[int]) -> Any:
+    return (ctypes.c_int64 * len(values))(*values)
