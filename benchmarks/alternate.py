@@ -123,7 +123,18 @@ def say(value: dict[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Of the libraries that this process has imported."""
-    names = ("paddle", "torch", "numpy", "cv2", "PIL", "onnxruntime", "faiss", "sklearn", "pytorch_metric_learning")
+    names = (
+        "paddle",
+        "torch",
+        "numpy",
+        "cv2",
+        "PIL",
+        "onnxruntime",
+        "paddle2onnx",
+        "faiss",
+        "sklearn",
+        "pytorch_metric_learning",
+    )
     loaded = {name: sys.modules[name] for name in names if name in sys.modules}
     return {name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()}
 
