@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.static import InputSpec
 
 from metric_learning.checks import UserError
 from metric_learning.files import one_line
 from metric_learning.onednn.folding import folded
-from metric_learning.onednn.inference import FoldedMap, works
+from metric_learning.onednn.inference import FoldedNet, works
 from metric_learning.onednn.library import OneDnnError
 from metric_learning.runtime import cpu_flags, math_threads, silenced
 
@@ -104,27 +104,14 @@ def gains_by_bfloat16() -> bool:
 
 
 def _folded(net: nn.Layer, shape: tuple[int, int, int]) -> Embed:
-    """The first part of a network of two as oneDNN primitives, the second by the inference engine."""
-    if not (hasattr(net, "to_map") and works()):
-        raise OneDnnError("this network or this build can't be computed so.")
+    """The network as oneDNN primitives; OneDnnError where it can't be had."""
+    if not works():
+        raise OneDnnError("this build's oneDNN is not known.")
     with warnings.catch_warnings(), silenced(), _evaluating(net):
         warnings.simplefilter("ignore")
-        to_map = FoldedMap(folded(net.to_map, shape))
-        probe = to_map(np.zeros((1, *shape), np.float32))
-        from_map = _inference(_Second(net), probe.shape[1:], bfloat16=False)
-    return lambda images: from_map(to_map(images))
-
-
-class _Second(nn.Layer):
-    """A network's part behind its last map, as a network of its own."""
-
-    def __init__(self, net: nn.Layer) -> None:
-        super().__init__()
-        self.net = net
-        self.training = net.training
-
-    def forward(self, last: Tensor) -> Tensor:
-        return self.net.from_map(last)
+        fast = FoldedNet(folded(net.forward, shape))
+        fast(np.zeros((1, *shape), np.float32))
+    return lambda images: fast(images).reshape(len(images), -1)
 
 
 def eager(net: nn.Layer, images: np.ndarray) -> np.ndarray:

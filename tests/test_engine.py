@@ -280,6 +280,7 @@ def test_the_eager_way_restores_the_mode_also_after_an_error():
     assert not net.training
 
 
+@pytest.mark.usefixtures("only_the_engine")
 def test_a_network_that_cannot_be_saved_is_left_in_its_mode(monkeypatch):
     net = new_embedder()
     net.train()

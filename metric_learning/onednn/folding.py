@@ -1,6 +1,7 @@
 """A traced network in evaluation mode as few large operations: a convolution with all that can be done on its way out.
 
-Batch normalisation goes into the weights before it, a bias, activations and the sum of a shortcut behind them.
+Batch normalisation goes into the weights before it, a bias, activations and the sum of a shortcut behind them. A linear
+layer is a convolution whose window is the whole map.
 """
 
 from collections import Counter
@@ -44,7 +45,7 @@ class Operation:
     kind: str
     inputs: list[str]
     output: str
-    weight: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64, (O, I/G, h, w) of a convolution
+    weight: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64; (O, I/G, h, w), or (O, I h w) if linear
     bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
     attributes: dict[str, Any] = field(default_factory=dict)
     after: list[After] = field(default_factory=list)
@@ -88,7 +89,7 @@ class _Folding:
         names = (name for op in self.listed for slot in op.input_names for name in op.input(slot))
         self.uses = Counter(names) + Counter([self.wanted])
         self.same: dict[str, str] = {}  # a name that was joined to another -> that one
-        self.constants: dict[str, np.ndarray] = {}
+        self.constants = {name: value.astype(np.float64) for name, value in self.parameters.items() if value.ndim == 1}
         self.made: dict[str, Operation] = {}
 
     def result(self) -> Folded:
@@ -123,6 +124,43 @@ class _Folding:
         x = self.real(op.input("Input")[0])
         self.put(Operation("convolution", [x], op.output("Output")[0], weight, np.zeros(len(weight)), how))
 
+    def linear(self, op: Any, attributes: dict[str, Any]) -> None:
+        weight = self.parameters.get(op.input("Y")[0])
+        if weight is None or weight.ndim != 2 or attributes["trans_x"]:
+            raise OneDnnError("only a product with a parameter is known.")
+        weight = (weight if attributes["trans_y"] else weight.T).astype(np.float64)
+        how = {"strides": [1, 1], "pads": [0, 0, 0, 0], "groups": 1}
+        x = self.real(op.input("X")[0])
+        self.put(Operation("convolution", [x], op.output("Out")[0], weight, np.zeros(len(weight)), how))
+
+    def mean(self, op: Any, attributes: dict[str, Any]) -> None:
+        if sorted(attributes["dim"]) != [2, 3] or attributes["reduce_all"]:
+            raise OneDnnError("only the mean over a map is known.")
+        how = {"pooling_type": "avg", "global_pooling": True, "ksize": [1, 1], "strides": [1, 1], "paddings": [0, 0]}
+        how |= {"data_format": "NCHW", "exclusive": True}
+        self.put(Operation("pooling", [self.real(op.input("X")[0])], op.output("Out")[0], attributes=how))
+
+    def flatten(self, op: Any, attributes: dict[str, Any]) -> None:
+        if attributes["start_axis"] != 1 or attributes["stop_axis"] not in (-1, 3):
+            raise OneDnnError("only a whole map can be flattened.")
+        x, y = self.real(op.input("X")[0]), op.output("Out")[0]
+        self.same[y] = x
+        self.uses[x] += self.uses[y] - 1
+
+    def dropout(self, op: Any, attributes: dict[str, Any]) -> None:
+        if not attributes["is_test"] or attributes["dropout_implementation"] != "upscale_in_train":
+            raise OneDnnError("dropout is known only where it does nothing.")
+        x, y = self.real(op.input("X")[0]), op.output("Out")[0]
+        self.same[y] = x
+        self.uses[x] += self.uses[y] - 1
+
+    def scale(self, op: Any, attributes: dict[str, Any]) -> None:
+        """Of a parameter."""
+        value = self.constants.get(op.input("X")[0])
+        if value is None or not attributes["bias_after_scale"]:
+            raise OneDnnError("only a parameter is scaled.")
+        self.constants[op.output("Out")[0]] = value * attributes["scale"] + attributes["bias"]
+
     def reshape(self, op: Any, _: dict[str, Any]) -> None:
         if op.input("X")[0] not in self.parameters:
             raise OneDnnError("only a parameter's shape may change.")
@@ -130,7 +168,7 @@ class _Folding:
 
     def normalisation(self, op: Any, attributes: dict[str, Any]) -> None:
         scale, shift, mean, variance = (
-            self.parameters[op.input(slot)[0]].astype(np.float64) for slot in ("Scale", "Bias", "Mean", "Variance")
+            self.constants[op.input(slot)[0]] for slot in ("Scale", "Bias", "Mean", "Variance")
         )
         scale = scale / np.sqrt(variance + attributes["epsilon"])
         shift = shift - scale * mean
@@ -139,7 +177,8 @@ class _Folding:
         if before is None or before.after:
             self.put(Operation("affine", [x], y, scale, shift))
             return
-        before.weight, before.bias = before.weight * scale[:, None, None, None], before.bias * scale + shift
+        rows = scale.reshape(-1, *[1] * (before.weight.ndim - 1))
+        before.weight, before.bias = before.weight * rows, before.bias * scale + shift
         self.join(y, x)
 
     def activation(self, op: Any, attributes: dict[str, Any]) -> None:
@@ -159,6 +198,9 @@ class _Folding:
 
     def sum(self, op: Any, _: dict[str, Any]) -> None:
         x, other, y = self.real(op.input("X")[0]), self.real(op.input("Y")[0]), op.output("Out")[0]
+        if x in self.constants and other in self.constants:
+            self.constants[y] = self.constants[x] + self.constants[other]
+            return
         if other in self.constants:
             before = self.only_maker(x, ("convolution",))
             if before is None or before.after:
@@ -194,4 +236,9 @@ READERS: dict[str, Callable[[_Folding, Any, dict[str, Any]], None]] = {
     "elementwise_add": _Folding.sum,
     "elementwise_mul": _Folding.product,
     "pool2d": _Folding.pooling,
+    "reduce_mean": _Folding.mean,
+    "flatten_contiguous_range": _Folding.flatten,
+    "matmul_v2": _Folding.linear,
+    "dropout": _Folding.dropout,
+    "scale": _Folding.scale,
 }

@@ -171,8 +171,9 @@ class Plan:
 def convolution(plan: Plan, op: Operation) -> None:
     x, how = plan.values[op.inputs[0]], op.attributes
     strides, pads, groups = how["strides"], how["pads"], how["groups"]
-    count, kernel = len(op.weight), op.weight.shape[2:]
-    dims = list(op.weight.shape) if groups == 1 else [groups, count // groups, *op.weight.shape[1:]]
+    weight_dims = op.weight.shape if op.weight.ndim == 4 else (len(op.weight), *x.layout.dims[1:])
+    count, kernel = len(op.weight), weight_dims[2:]
+    dims = list(weight_dims) if groups == 1 else [groups, count // groups, *weight_dims[1:]]
     y_dims = [x.layout.dims[0], count, *_sides(x.layout, kernel, strides, pads)]
     behind, onto = plan.behind(op)
     y_layout, flat = Layout(y_dims, FLOAT32, CHANNELS_LAST), Layout([count])
@@ -262,11 +263,11 @@ OPERATIONS = {
 }
 
 
-class FoldedMap:
-    """images (B, C, H, W) float32 of any B -> the last map (B, c, h, w) float32, CHUNK pictures at a time.
+class FoldedNet:
+    """images (B, C, H, W) float32 of any B -> the last map (B, c, h, w) float32; what is flat comes as (B, D, 1, 1).
 
-    What is left over goes one by one, so a picture's map does not depend on how many others there are but in its last
-    bits. Raises OneDnnError at the first batch for a network that can't be computed here.
+    CHUNK pictures go through at a time and what is left over one by one, so a picture's map depends on how many others
+    there are in its last bits at most. Raises OneDnnError at the first batch for what can't be computed here.
     """
 
     def __init__(self, network: Folded) -> None:
