@@ -45,7 +45,7 @@ class Operation:
     kind: str
     inputs: list[str]
     output: str
-    weight: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64; (O, I/G, h, w), or (O, I h w) if linear
+    weight: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (O, I/G, h, w), or (O, I h w) if linear
     bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
     attributes: dict[str, Any] = field(default_factory=dict)
     after: list[After] = field(default_factory=list)
@@ -128,7 +128,7 @@ class _Folding:
         weight = self.parameters.get(op.input("Y")[0])
         if weight is None or weight.ndim != 2 or attributes["trans_x"]:
             raise OneDnnError("only a product with a parameter is known.")
-        weight = (weight if attributes["trans_y"] else weight.T).astype(np.float64)
+        weight = weight if attributes["trans_y"] else weight.T
         how = {"strides": [1, 1], "pads": [0, 0, 0, 0], "groups": 1}
         x = self.real(op.input("X")[0])
         self.put(Operation("convolution", [x], op.output("Out")[0], weight, np.zeros(len(weight)), how))

@@ -2,7 +2,7 @@
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import byref, c_float, c_int, c_void_p
 from typing import Any
 
@@ -82,12 +82,16 @@ class Shared:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], list[Memory]] = {}
 
-    def put(self, owner: str, what: str, values: np.ndarray, dims: Sequence[int], layout: Layout) -> Memory:
+    def put(self, owner: str, what: str, make: Callable[[], Any], dims: Sequence[int], layout: Layout) -> Memory:
         known = self.known.setdefault((owner, what), [])
         for memory in known:
             if memory.layout.same(layout):
                 return memory
-        plain, values = Memory(Layout(dims)), np.ascontiguousarray(values, np.float32)
+        values = np.asarray(make(), np.float32).reshape(dims)
+        if len(dims) == 4:  # from its own order, (O, I, h, w), the library takes seconds for a large window
+            values = values.transpose(0, 2, 3, 1)
+        values = np.ascontiguousarray(values)
+        plain = Memory(Layout(dims, FLOAT32, CHANNELS_LAST if len(dims) == 4 else None))
         plain.put(values.ctypes.data)
         made = Memory(layout, Buffer(layout.size))
         Primitive(dnn.reorder(plain.layout, layout), {dnn.SRC: plain, dnn.DST: made}).run()
@@ -105,14 +109,19 @@ class Plan:
         self.free: list[Buffer] = []
         self.images = Memory(Layout(shape))
         self.values: dict[str, Memory] = {}
+        self.windows: dict[str, list[np.ndarray]] = {}  # a map that still has to be pooled: by what
         self.last = {name: number for number, op in enumerate(network.operations) for name in op.inputs}
         self.last[network.wanted] = len(network.operations)
         turned = self.new(network.given, shape)
         self.run(dnn.reorder(self.images.layout, turned.layout), {dnn.SRC: self.images, dnn.DST: turned})
         for self.number, operation in enumerate(network.operations):
+            if operation.weight.ndim != 2 and any(name in self.windows for name in operation.inputs):
+                raise OneDnnError("windows of different sizes are known only in front of a linear layer.")
             OPERATIONS[operation.kind](self, operation)
             for name in {name for name in operation.inputs if self.last[name] == self.number}:
                 self._let_go(self.values.pop(name))
+        if network.wanted in self.windows:
+            raise OneDnnError("windows of different sizes are not known at the end.")
         final = self.values[network.wanted]
         self.shape = final.layout.dims
         self.result = Memory(Layout(self.shape))
@@ -145,7 +154,7 @@ class Plan:
 
     def by_channel(self, op: Operation, what: str, values: np.ndarray) -> Memory:
         dims = [1, len(values), 1, 1]
-        return self.shared.put(op.output, what, values.reshape(dims), dims, Layout(dims))
+        return self.shared.put(op.output, what, lambda: values, dims, Layout(dims))
 
     def behind(self, op: Operation, made: Behind | None = None) -> tuple[Behind, Memory | None]:
         """What is done to the result, and the memory that it is added onto where that is no longer needed."""
@@ -182,11 +191,23 @@ def convolution(plan: Plan, op: Operation) -> None:
         Layout(dims, FLOAT32, ANY), flat, y_layout, _long(strides), _long((0, 0)), _long(pads[0::2]), _long(pads[1::2]),
         behind.attributes(),
     )  # fmt: skip
-    weight = plan.shared.put(op.output, "weight", op.weight, dims, given.wants(dnn.WEIGHTS, dims, FLOAT32))
-    bias = plan.shared.put(op.output, "bias", op.bias, [count], flat)
+    weight = plan.shared.put(
+        op.output, "weight", lambda: _weight(plan, op), dims, given.wants(dnn.WEIGHTS, dims, FLOAT32)
+    )
+    bias = plan.shared.put(op.output, "bias", lambda: op.bias, [count], flat)
     y = plan.new(op.output, y_dims) if onto is None else Memory(y_layout, onto.buffer)
     plan.values[op.output] = y
     plan.run(given, {dnn.SRC: x, dnn.WEIGHTS: weight, dnn.BIAS: bias, dnn.DST: y, **behind.places})
+
+
+def _weight(plan: Plan, op: Operation) -> np.ndarray:
+    """A linear layer takes the pooling before it along: the mean over windows is a matrix product too."""
+    if op.inputs[0] not in plan.windows:
+        return op.weight
+    rows, columns = (part.astype(np.float32) for part in plan.windows[op.inputs[0]])
+    split = op.weight.astype(np.float32).reshape(-1, len(rows), len(columns))
+    made: np.ndarray = np.matmul(rows.T, split) @ columns
+    return made
 
 
 def affine(plan: Plan, op: Operation) -> None:
@@ -239,10 +260,14 @@ def pooling(plan: Plan, op: Operation) -> None:
     kernel, strides, pads = list(how["ksize"]), list(how["strides"]), pads_of(how)
     if how["global_pooling"] or (how["adaptive"] and kernel == [1, 1]):
         kernel, strides, pads = list(x.layout.dims[2:]), [1, 1], [0, 0, 0, 0]
-    elif how["ceil_mode"] or (how["adaptive"] and any(s % k for s, k in zip(x.layout.dims[2:], kernel, strict=True))):
-        raise OneDnnError("windows of different sizes are not known.")
+    elif how["adaptive"] and how["pooling_type"] == "avg":
+        plan.values[op.output] = x
+        plan.windows[op.output] = [_means(side, n) for side, n in zip(x.layout.dims[2:], kernel, strict=True)]
+        return
+    elif how["ceil_mode"]:
+        raise OneDnnError("pooling that is rounded up is not known.")
     elif how["adaptive"]:
-        kernel = strides = [side // count for side, count in zip(x.layout.dims[2:], kernel, strict=True)]
+        raise OneDnnError("the largest of windows of different sizes is not known.")
     if how["pooling_type"] == "avg" and any(pads) and not how["exclusive"]:
         raise OneDnnError("a mean that counts padding is not known.")
     y = plan.new(op.output, [*x.layout.dims[:2], *_sides(x.layout, kernel, strides, pads)])
@@ -292,6 +317,15 @@ class FoldedNet:
         if shape not in self.plans:
             self.plans[shape] = Plan(self.network, shape, self.shared)
         return self.plans[shape]
+
+
+def _means(side: int, count: int) -> np.ndarray:
+    """(count, side): the means over `count` windows that cover a side, of different sizes where they must be."""
+    made = np.zeros((count, side))
+    for number in range(count):
+        window = slice(number * side // count, -(-(number + 1) * side // count))
+        made[number, window] = 1.0 / (window.stop - window.start)
+    return made
 
 
 def _sides(x: Layout, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> list[int]:

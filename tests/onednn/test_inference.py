@@ -79,6 +79,12 @@ def gated(*behind):
     return Net(times, first=conv(), gate=squeeze, last=nn.Sequential(*behind))
 
 
+def to_grid(*sides):
+    """Windows of different sizes, as in VGG for pictures that are not 224 pixels."""
+    linear = nn.Linear(20 * sides[0] * sides[1], 7)
+    return nn.Sequential(conv(), nn.ReLU(), nn.AdaptiveAvgPool2D(sides), nn.Flatten(), linear)
+
+
 def two_readers():
     """Neither the norm nor the activation may go into a convolution that something else reads."""
 
@@ -130,6 +136,8 @@ CASES = {
     "linear, norm": lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(4760, 7), FixedScaleNorm(7)),
     "mean, norm": lambda: nn.Sequential(conv(), Net(lambda net, x: x.mean([2, 3])), nn.BatchNorm1D(20)),
     "flat": lambda: nn.Sequential(conv(), nn.Flatten()),
+    "pooled to more, linear": lambda: to_grid(18, 15),
+    "pooled to less, linear": lambda: to_grid(5, 7),
     "dropout": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Dropout(0.5), conv(20)),
     "to one": lambda: nn.Sequential(conv(), nn.AdaptiveAvgPool2D(1)),
 }
@@ -209,6 +217,8 @@ def test_weights_are_those_of_its_making():
         nn.GELU(),
         nn.AvgPool2D(3, 2, 1, exclusive=False),
         nn.AdaptiveAvgPool2D(5),
+        nn.AdaptiveMaxPool2D(5),
+        nn.Sequential(nn.AdaptiveAvgPool2D(5), nn.Conv2D(3, 4, 3)),
         nn.PReLU(1),
         Net(lambda net, x: x.mean([1])),
         Net(lambda net, x: x.flatten(2)),
