@@ -68,6 +68,21 @@ def decode(rows: Rows) -> str:
     return grid(head, lines)
 
 
+def inference(rows: Rows) -> str:
+    head = ["network", "batch", "ours", "ONNX Runtime", "ours / ORT", "Paddle eager", "Paddle's engine", "its bf16"]
+    head += ["smallest cosine", "centred"]
+    lines = []
+    for row in rows:
+        case, sides = row["case"], row["sides"]
+        names = ("ours", "onnxruntime", "eager", "engine", "engine_bfloat16")
+        seconds = [sides.get(name, {}).get("seconds") for name in names]
+        speed = [f"{case['batch'] / took:.3g}" if took else "none" for took in seconds]
+        ratio = f"**{seconds[1] / seconds[0]:.2f}**" if seconds[0] and seconds[1] else ""
+        agreed = [f"{sides['ours'][name]:.6f}" if name in sides["ours"] else "" for name in ("cosine", "centred")]
+        lines.append([f"{case['model']} {case['size']}", case["batch"], *speed[:2], ratio, *speed[2:], *agreed])
+    return grid(head, lines)
+
+
 def startup(rows: Rows) -> str:
     return grid(["command", "seconds"], [[row["what"], f"{row['seconds']:.2f}"] for row in rows])
 
@@ -76,6 +91,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "training": training,
     "losses": losses,
     "decode": decode,
+    "inference": inference,
     "startup": startup,
 }
 
