@@ -1,32 +1,28 @@
 """Operations of a folded network as oneDNN primitives. Each puts what it computes into a plan."""
 
-import ctypes
 import math
-from collections.abc import Sequence
 from ctypes import c_float, c_int
-from typing import Any
 
 import numpy as np
 
 from metric_learning.onednn import library as dnn
 from metric_learning.onednn.folding import Operation, pads_of
 from metric_learning.onednn.inference import INFERENCE, Behind, Plan
-from metric_learning.onednn.library import ANY, CHANNELS_LAST, FLOAT32, Description, Layout, Memory, OneDnnError
+from metric_learning.onednn.library import ANY, CHANNELS_LAST, FLOAT32, Description, Layout, Memory, OneDnnError, Window
 
 
 def convolution(plan: Plan, op: Operation) -> None:
     x, how = plan.values[op.inputs[0]], op.attributes
-    strides, pads, groups = how["strides"], how["pads"], how["groups"]
     weight_dims = op.weight.shape if op.weight.ndim == 4 else (len(op.weight), *x.layout.dims[1:])
-    count, kernel = len(op.weight), weight_dims[2:]
+    count, groups = len(op.weight), how["groups"]
+    window = Window(weight_dims[2:], how["strides"], how["pads"])
     dims = list(weight_dims) if groups == 1 else [groups, count // groups, *weight_dims[1:]]
-    y_dims = [x.layout.dims[0], count, *_sides(x.layout, kernel, strides, pads)]
+    y_dims = [x.layout.dims[0], count, *window.over(x.layout.dims[2:])]
     behind, onto = plan.behind(op)
     y_layout, flat = Layout(y_dims, FLOAT32, CHANNELS_LAST), Layout([count])
     given = Description(
         "convolution_forward", dnn.engine(), c_int(INFERENCE), c_int(dnn.CONVOLUTION), x.layout,
-        Layout(dims, FLOAT32, ANY), flat, y_layout, _long(strides), _long((0, 0)), _long(pads[0::2]), _long(pads[1::2]),
-        behind.attributes(),
+        Layout(dims, FLOAT32, ANY), flat, y_layout, *window.sides(), behind.attributes(),
     )  # fmt: skip
     weight = plan.shared.put(
         op.output, "weight", lambda: _weight(plan, op), dims, given.wants(dnn.WEIGHTS, dims, FLOAT32)
@@ -94,23 +90,23 @@ def activation(plan: Plan, op: Operation) -> None:
 
 def pooling(plan: Plan, op: Operation) -> None:
     x, how = plan.values[op.inputs[0]], op.attributes
-    kernel, strides, pads = list(how["ksize"]), list(how["strides"]), pads_of(how)
-    if how["global_pooling"] or (how["adaptive"] and kernel == [1, 1]):
-        kernel, strides, pads = list(x.layout.dims[2:]), [1, 1], [0, 0, 0, 0]
+    window = Window(list(how["ksize"]), how["strides"], pads_of(how))
+    if how["global_pooling"] or (how["adaptive"] and window.kernel == [1, 1]):
+        window = Window(x.layout.dims[2:], [1, 1], [0, 0, 0, 0])
     elif how["adaptive"] and how["pooling_type"] == "avg":
         plan.values[op.output] = x
-        plan.windows[op.output] = [_means(side, n) for side, n in zip(x.layout.dims[2:], kernel, strict=True)]
+        plan.windows[op.output] = [_means(side, n) for side, n in zip(x.layout.dims[2:], window.kernel, strict=True)]
         return
     elif how["ceil_mode"]:
         raise OneDnnError("pooling that is rounded up is not known.")
     elif how["adaptive"]:
         raise OneDnnError("the largest of windows of different sizes is not known.")
-    if how["pooling_type"] == "avg" and any(pads) and not how["exclusive"]:
+    if how["pooling_type"] == "avg" and any(window.pads) and not how["exclusive"]:
         raise OneDnnError("a mean that counts padding is not known.")
-    y = plan.new(op.output, [*x.layout.dims[:2], *_sides(x.layout, kernel, strides, pads)])
+    y = plan.new(op.output, [*x.layout.dims[:2], *window.over(x.layout.dims[2:])])
     given = Description(
         "pooling_forward", dnn.engine(), c_int(INFERENCE), c_int(dnn.POOLING[how["pooling_type"]]), x.layout, y.layout,
-        _long(strides), _long(kernel), _long((0, 0)), _long(pads[0::2]), _long(pads[1::2]), None,
+        *window.sides(pooling=True), None,
     )  # fmt: skip
     plan.run(given, {dnn.SRC: x, dnn.DST: y})
 
@@ -132,13 +128,3 @@ def _means(side: int, count: int) -> np.ndarray:
         window = slice(number * side // count, -(-(number + 1) * side // count))
         made[number, window] = 1.0 / (window.stop - window.start)
     return made
-
-
-def _sides(x: Layout, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> list[int]:
-    """Height and width behind a window that moves over x."""
-    ends = [side + pads[2 * axis] + pads[2 * axis + 1] for axis, side in enumerate(x.dims[2:])]
-    return [(end - size) // step + 1 for end, size, step in zip(ends, kernel, strides, strict=True)]
-
-
-def _long(values: Sequence[int]) -> Any:
-    return (ctypes.c_int64 * len(values))(*values)

@@ -8,20 +8,13 @@ import numpy as np
 from paddle import Tensor
 
 from metric_learning.onednn import library as dnn
+from metric_learning.onednn.folding import ACTIVATIONS, pads_of
 from metric_learning.onednn.library import Buffer, Description, Layout, Memory, OneDnnError, Window
 from metric_learning.onednn.plan import Back, Operator, Plan, Value
 
 
 def nothing() -> None:
     """The way back of what has none."""
-
-
-def _pads(attributes: dict[str, Any]) -> list[int]:
-    """(top, bottom, left, right)."""
-    pads = list(attributes["paddings"])
-    if attributes.get("padding_algorithm", "EXPLICIT") != "EXPLICIT" or attributes.get("data_format") != "NCHW":
-        raise OneDnnError("only explicit padding of N, C, H, W is known.")
-    return pads if len(pads) == 4 else [pads[0], pads[0], pads[1], pads[1]]
 
 
 def convolution(plan: Plan, op: Operator) -> Back:
@@ -31,7 +24,7 @@ def convolution(plan: Plan, op: Operator) -> Back:
         raise OneDnnError("dilated convolutions are not known.")
     shape = plan.parameters[name].shape
     dims = shape if groups == 1 else [groups, shape[0] // groups, *shape[1:]]
-    window = Window(shape[2:], op.attributes["strides"], _pads(op.attributes))
+    window = Window(shape[2:], op.attributes["strides"], pads_of(op.attributes))
     y_dims = [x.layout.dims[0], shape[0], *window.over(x.layout.dims[2:])]
     bias = op.inputs.get("Bias") or None
     any_x, any_w, any_y = plan.layout(x.layout.dims), plan.layout(dims), plan.layout(y_dims)
@@ -142,15 +135,16 @@ def _move(running: Sequence[Tensor], batch: Sequence[Buffer], channels: int, mom
         kept += np.float32(1.0 - momentum) * dnn.floats(buffer.address, channels)
 
 
-RELU, CLIP, SIGMOID, HARD_SIGMOID, HARD_SWISH, SWISH = 256, 262, 260, 40, 52, 44
+BY_RESULT = ("relu", "relu6", "sigmoid")  # their slope is known from what comes out
 
 
-def activation(algorithm: int, numbers: Callable[[dict[str, Any]], tuple[float, float]], by_result: bool) -> Any:
-    """An operator of an element-wise function; by_result: its slope is known from what comes out."""
+def activation(name: str) -> Any:
+    """An operator of an element-wise function."""
+    by_result = name in BY_RESULT
 
     def made(plan: Plan, op: Operator) -> Back:
-        x, alpha_beta = plan.values[op.given("X")], numbers(op.attributes)
-        forward = dnn.eltwise(algorithm, x.layout, x.layout, *alpha_beta)
+        x, (algorithm, alpha, beta) = plan.values[op.given("X")], ACTIVATIONS[name](op.attributes)
+        forward = dnn.eltwise(algorithm, x.layout, x.layout, alpha, beta)
         if by_result and op.attributes.get("in_place"):
             y = x.memory
             plan.values[op.made("Out")] = x
@@ -161,7 +155,7 @@ def activation(algorithm: int, numbers: Callable[[dict[str, Any]], tuple[float, 
         def back() -> None:
             dy = plan.take_gradient(op.made("Out"))
             data = y if by_result else x.memory
-            description = dnn.eltwise_backward(algorithm, x.layout, dy.layout, data.layout, *alpha_beta, forward)
+            description = dnn.eltwise_backward(algorithm, x.layout, dy.layout, data.layout, alpha, beta, forward)
             dx = plan.over(dy)
             place = dnn.DST if by_result else dnn.SRC
             plan.run(description, {place: data, dnn.DIFF_DST: dy, dnn.DIFF_SRC: dx})
@@ -203,7 +197,7 @@ def prelu(plan: Plan, op: Operator) -> Back:
 
 def pooling(plan: Plan, op: Operator) -> Back:
     x, attributes = plan.values[op.given("X")], op.attributes
-    window = Window(list(attributes["ksize"]), attributes["strides"], _pads(attributes))
+    window = Window(list(attributes["ksize"]), attributes["strides"], pads_of(attributes))
     if attributes["global_pooling"] or (attributes["adaptive"] and window.kernel == [1, 1]):
         window = Window(x.layout.dims[2:], [1, 1], [0, 0, 0, 0])
     elif attributes["adaptive"] or attributes["ceil_mode"]:
@@ -289,12 +283,7 @@ OPERATORS: dict[str, Callable[[Plan, Operator], Back]] = {
     "conv2d": convolution,
     "depthwise_conv2d": convolution,
     "batch_norm": normalisation,
-    "relu": activation(RELU, lambda given: (0.0, 0.0), True),
-    "relu6": activation(CLIP, lambda given: (0.0, 6.0), True),
-    "sigmoid": activation(SIGMOID, lambda given: (0.0, 0.0), True),
-    "hard_sigmoid": activation(HARD_SIGMOID, lambda given: (given["slope"], given["offset"]), False),
-    "hard_swish": activation(HARD_SWISH, lambda given: (1 / given["scale"], given["offset"] / given["scale"]), False),
-    "silu": activation(SWISH, lambda given: (1.0, 0.0), False),
+    **{name: activation(name) for name in ACTIVATIONS},
     "prelu": prelu,
     "pool2d": pooling,
     "elementwise_add": addition,
