@@ -70,6 +70,8 @@ def resumed(config: AnyTrain, saved: dict[str, Any]) -> AnyTrain:
                 f"A resumed run keeps --{item.name}={old}; got {new}. Leave the option out, or start a new run."
             )
         changes[item.name] = new
+    if "total_iter_num" in config.typed:  # a length in steps instead of the one in epochs
+        changes["epochs"] = None
     if "data_dir" in config.typed:  # the data may have been moved
         changes["data_dir"] = config.data_dir
     return dataclasses.replace(before, **changes, checkpoint=config.checkpoint, typed=config.typed)

@@ -31,7 +31,8 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG; None where it has no frame or no picture data."""
+    """The header of a JPEG; None where it has no frame or no picture data, or is put together so that a decoder may see
+    another one: with two frames, with marks that have no length, or with a length that can't be."""
     frame, notes, marks, at, end = 0, [], False, 2, len(data)
     while at + 4 < end and data[at] == 0xFF:
         marker = data[at + 1]
@@ -39,7 +40,11 @@ def read_header(data: bytes) -> Header | None:
             at += 1
             continue
         length = data[at + 2] << 8 | data[at + 3]
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD9 or length < 2:
+            return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 10 <= end:
+            if frame:
+                return None
             frame = at
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
             notes.append(data[at + 10 : at + 2 + length])

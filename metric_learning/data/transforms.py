@@ -173,6 +173,8 @@ def to_batch(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float
     shift = np.array([mean / std for mean, std in zip(spec.mean, spec.std, strict=True)], np.float32)
     shift = shift[turned_round, None, None]
     for picture, values in zip(pictures, batch, strict=True):  # one after the other, while they are in the cache
+        if picture.shape[:2] != spec.shape[1:] or picture.size != planes.size or picture.dtype != np.uint8:
+            raise ValueError(f"a picture of {spec.shape} is needed, uint8; got {picture.shape}, {picture.dtype}.")
         cv2.split(picture, list(planes[turned_round]))
         np.multiply(planes, scale, out=values)
         np.subtract(values, shift, out=values)

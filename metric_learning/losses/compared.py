@@ -61,6 +61,7 @@ class Points:
         if normalized:
             dead = self.norms <= SMALLEST_NORM
             self.inverse = np.where(dead, 0.0, 1.0 / np.where(dead, 1.0, self.norms)).astype(np.float32)
+            self.inverse[~np.isfinite(self.norms)] = np.nan  # else an overflow would look like a row of 0
             self.at = x * self.inverse[:, None]
 
     @functools.cached_property

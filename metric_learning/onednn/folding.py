@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle.static import InputSpec
 
-from metric_learning.onednn.library import ADD, OneDnnError
+from metric_learning.onednn.library import ADD, OneDnnError, understood
 
 RELU, CLIP, SIGMOID, HARD_SIGMOID, HARD_SWISH, SWISH = 256, 262, 260, 40, 52, 44
 ACTIVATIONS: dict[str, Callable[[dict[str, Any]], tuple[int, float, float]]] = {
@@ -63,11 +63,8 @@ class Folded:
 def folded(function: Any, shape: Sequence[int]) -> Folded:
     """function: images (B, *shape) -> a map, traced as it is now. OneDnnError where it does what is not known here."""
     spec = [InputSpec([None, *shape], "float32", "images")]
-    try:
-        with paddle.pir_utils.OldIrGuard():
-            traced = paddle.jit.to_static(function, input_spec=spec, full_graph=True).concrete_program
-    except TypeError as error:  # some of Paddle's functions know one kind of program only: that of its import
-        raise OneDnnError("this network can't be traced.") from error
+    with understood(), paddle.pir_utils.OldIrGuard():
+        traced = paddle.jit.to_static(function, input_spec=spec, full_graph=True).concrete_program
     return _Folding(traced).result()
 
 
@@ -97,7 +94,10 @@ class _Folding:
             read = READERS.get("activation" if op.type in ACTIVATIONS else op.type)
             if read is None:
                 raise OneDnnError(f"there is no {op.type} here.")
-            read(self, op, op.all_attrs())
+            with understood():
+                read(self, op, op.all_attrs())
+        for made in self.made.values():
+            made.weight, made.bias = made.weight.astype(np.float32), made.bias.astype(np.float32)
         return Folded(list(self.made.values()), self.given, self.real(self.wanted))
 
     def real(self, name: str) -> str:

@@ -1,6 +1,7 @@
 """The fast way through a network in training on a CPU: its trunk as oneDNN primitives, the rest as a graph."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,7 +69,8 @@ class _FirstOf:
             if self.chosen is None:
                 self.chosen = Trunk(self.function, self.channels, self.bfloat16)
             return self.chosen(images)
-        except OneDnnError:
+        except OneDnnError as error:
+            print(f"Not by oneDNN's primitives but as Paddle's graph, in float32: {error}", file=sys.stderr, flush=True)
             self.chosen = _Traced(self.function, self.channels)
             return self.chosen(images)
 

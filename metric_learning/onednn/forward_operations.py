@@ -18,7 +18,7 @@ def convolution(plan: Plan, op: Operation) -> None:
     window = Window(weight_dims[2:], how["strides"], how["pads"])
     dims = list(weight_dims) if groups == 1 else [groups, count // groups, *weight_dims[1:]]
     y_dims = [x.layout.dims[0], count, *window.over(x.layout.dims[2:])]
-    behind, onto = plan.behind(op)
+    behind, onto = plan.behind(op, y_dims)
     y_layout, flat = Layout(y_dims, FLOAT32, CHANNELS_LAST), Layout([count])
     given = Description(
         "convolution_forward", dnn.engine(), c_int(INFERENCE), c_int(dnn.CONVOLUTION), x.layout,
@@ -47,7 +47,14 @@ def affine(plan: Plan, op: Operation) -> None:
     scale, shift = plan.by_channel(op, "scale", op.weight), plan.by_channel(op, "shift", op.bias)
     behind = Behind()
     behind.binary(dnn.ADD, shift)
-    _binary(plan, op, dnn.MULTIPLY, plan.values[op.inputs[0]], scale, plan.behind(op, behind)[0])
+    _binary(
+        plan,
+        op,
+        dnn.MULTIPLY,
+        plan.values[op.inputs[0]],
+        scale,
+        plan.behind(op, plan.values[op.inputs[0]].layout.dims, behind)[0],
+    )
 
 
 def _binary(plan: Plan, op: Operation, algorithm: int, a: Memory, b: Memory, behind: Behind) -> None:
@@ -69,7 +76,7 @@ def _of_two(plan: Plan, op: Operation, algorithm: int) -> None:
     a, b = sorted((plan.values[name] for name in op.inputs[:2]), key=lambda each: -math.prod(each.layout.dims))
     if b.layout.dims not in (a.layout.dims, (*a.layout.dims[:2], 1, 1)):
         raise OneDnnError("maps of different shapes are not known.")
-    _binary(plan, op, algorithm, a, b, plan.behind(op)[0])
+    _binary(plan, op, algorithm, a, b, plan.behind(op, a.layout.dims)[0])
 
 
 def activation(plan: Plan, op: Operation) -> None:

@@ -17,6 +17,7 @@ from metric_learning.onednn.library import (
     Memory,
     OneDnnError,
     Primitive,
+    understood,
 )
 
 INFERENCE = 96
@@ -155,8 +156,8 @@ class Plan:
         dims = [1, len(values), 1, 1]
         return self.shared.put(op.output, what, lambda: values, dims, Layout(dims))
 
-    def behind(self, op: Operation, made: Behind | None = None) -> tuple[Behind, Memory | None]:
-        """What is done to the result, and the memory that it is added onto where that is no longer needed."""
+    def behind(self, op: Operation, dims: Sequence[int], made: Behind | None = None) -> tuple[Behind, Memory | None]:
+        """What is done to a result of these dims, and the memory that it is added onto where that is needed no more."""
         made, onto = made or Behind(), None
         for number, after in enumerate(op.after):
             if after.kind == "activation":
@@ -164,15 +165,17 @@ class Plan:
             elif after.kind == "prelu":
                 assert after.slopes is not None
                 made.prelu(self.by_channel(op, f"slopes{number}", after.slopes))
-            elif onto is None and op.kind == "convolution" and self._may_go(op, after):
+            elif onto is None and op.kind == "convolution" and self._may_go(op, after, dims):
                 onto = self.values[after.other]
                 made.onto()
             else:
                 made.binary(after.numbers[0], self.values[after.other])
         return made, onto
 
-    def _may_go(self, op: Operation, after: After) -> bool:
+    def _may_go(self, op: Operation, after: After, dims: Sequence[int]) -> bool:
         name = after.other
+        if self.values[name].layout.dims != tuple(dims):
+            raise OneDnnError("a sum of maps of different shapes is not known behind a convolution.")
         return self.last[name] == self.number and op.inputs.count(name) == 1
 
 
@@ -203,5 +206,6 @@ class FoldedNet:
 
     def _plan(self, shape: tuple[int, ...]) -> Plan:
         if shape not in self.plans:
-            self.plans[shape] = Plan(self.network, shape, self.shared)
+            with understood():
+                self.plans[shape] = Plan(self.network, shape, self.shared)
         return self.plans[shape]

@@ -4,10 +4,11 @@ Only what a convolutional network needs is here. Numbers are those of oneDNN 3's
 keep. Dimensions are (N, C, H, W), of weights (O, I, H, W) or with groups (G, O, I, H, W).
 """
 
+import contextlib
 import ctypes
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,15 @@ ALIGNED = 64  # bytes
 
 class OneDnnError(RuntimeError):
     """The library is missing, of another major version, or does not know how to do what was asked."""
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Inside, a traced network is read; what comes of one that is put together in another way becomes a OneDnnError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise OneDnnError(f"this network is not understood: {error!r:.200}.") from error
 
 
 @functools.cache

@@ -224,8 +224,8 @@ class Plan:
         for name, memory in self.plain.items():
             memory.put(self.parameters[name].data_ptr())
         result = paddle.empty(list(self.shape), "float32")
-        self.images.put(images.data_ptr())
-        self.held = images  # the first convolution looks at them again on the way back
+        self.held = images.contiguous()  # the first convolution looks at them again on the way back
+        self.images.put(self.held.data_ptr())
         self.result.put(result.data_ptr())
         for weight in self.weights:
             weight.run()

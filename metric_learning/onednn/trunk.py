@@ -10,6 +10,7 @@ from paddle.autograd import PyLayer
 from paddle.static import InputSpec
 
 from metric_learning.onednn import library as dnn
+from metric_learning.onednn.library import OneDnnError, understood
 from metric_learning.onednn.plan import Operator, Plan
 
 KEPT_SHAPES = 3  # plans of other shapes of batch are forgotten: each holds all maps of a step
@@ -28,10 +29,11 @@ class Trunk:
     def __init__(self, function: Any, channels: int, bfloat16: bool = False) -> None:
         dnn.library()
         spec = [InputSpec([None, channels, None, None], "float32", "images")]
-        traced = paddle.jit.to_static(function, input_spec=spec, full_graph=True).concrete_program
-        self.parameters = {value.name: value for value in traced.parameters}
-        self.given, self.wanted = traced.inputs[-1].name, traced.outputs[0].name
-        self.operators = joined(traced.main_program, self.parameters, self.wanted)
+        with understood():
+            traced = paddle.jit.to_static(function, input_spec=spec, full_graph=True).concrete_program
+            self.parameters = {value.name: value for value in traced.parameters}
+            self.given, self.wanted = traced.inputs[-1].name, traced.outputs[0].name
+            self.operators = joined(traced.main_program, self.parameters, self.wanted)
         self.kind = dnn.BFLOAT16 if bfloat16 else dnn.FLOAT32
         self.channels = channels
         self.plans: dict[Any, list[Plan]] = {}
@@ -39,6 +41,8 @@ class Trunk:
     def __call__(self, images: Tensor) -> Tensor:
         if images.dtype != paddle.float32 or len(images.shape) != 4 or images.shape[1] != self.channels:
             raise ValueError(f"images must be float32 (B, {self.channels}, H, W); got {images.dtype} {images.shape}.")
+        if not images.stop_gradient:
+            raise OneDnnError("a gradient of the images is not known.")
         learning = [name for name, value in self.parameters.items() if not value.stop_gradient]
         plan = self._plan(tuple(images.shape), frozenset(learning))
         if not paddle.is_grad_enabled() or not learning:
@@ -52,8 +56,10 @@ class Trunk:
         plans = self.plans.pop(key, [])
         self.plans[key] = plans
         free = next((plan for plan in plans if not plan.busy()), None)
+        plans[:] = [plan for plan in plans if plan is free or plan.busy()]
         if free is None:
-            free = Plan(self.operators, self.parameters, learning, shape, self.kind, self.given, self.wanted)
+            with understood():
+                free = Plan(self.operators, self.parameters, learning, shape, self.kind, self.given, self.wanted)
             plans.append(free)
         while len(self.plans) > KEPT_SHAPES:
             del self.plans[next(iter(self.plans))]

@@ -85,7 +85,7 @@ def _train_all(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: 
 def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Lines) -> tuple[AnyTrain, Run]:
     """Build everything first, so that what can't work leaves no run behind; then train, then measure once.
 
-    The options that come back have numbers of steps in place of --epochs.
+    The options that come back, for folds and generations, have numbers of steps for --epochs; the run notes both.
     """
     setup.begin(config)
     runtime.keep_freed_memory()
@@ -95,7 +95,9 @@ def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Line
     if dist.is_first():
         setup.check_writable(config.model_save_dir if run is None else run.folder, "--model_save_dir")
     splits = setup.load_data(config, say, setup.division_of(vars(config)))
-    config = _sized(config, splits, say)
+    _check_validation(config, splits)
+    if run is None:
+        config = _sized(config, splits, say)
     stage = _build(config, splits, checkpoint, say)
     if run is None:
         run = _new_run(config)
@@ -110,7 +112,7 @@ def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Line
         judge.final()
         for line in stage.bad.lines():
             log.say(f"Left out, can't be read: {line}")
-    return config, run
+    return replace(config, epochs=None), run
 
 
 def _new_run(config: TrainOptions) -> Run:
@@ -176,18 +178,20 @@ def _build(config: TrainOptions, splits: Splits, checkpoint: Path | None, say: L
     return Stage(config, splits, embedder, made, state, forward, teacher_of(config, embedder, say), bad, unseen)
 
 
-def _sized(config: AnyTrain, splits: Splits, say: Lines) -> AnyTrain:
-    """The options with the numbers of steps that --epochs means for these pictures, which a resumed run then keeps."""
+def _check_validation(config: TrainOptions, splits: Splits) -> None:
     for name, used in (("lr_strategy=plateau", config.lr_strategy == "plateau"), ("early_stop", config.early_stop)):
         if used and not len(splits.val):
             raise UserError(f"--{name} goes by validation pictures; there are none. See --val_classes, --val_share.")
+
+
+def _sized(config: AnyTrain, splits: Splits, say: Lines) -> AnyTrain:
+    """The options of a new run with the numbers of steps that --epochs means for these pictures."""
     if config.epochs is None:
         return config
     each = max(1, round(len(splits.train) / config.train_batch_size))
     total = max(1, round(config.epochs * each))
     say(f"{config.epochs:g} epochs of {each} steps: {total} steps of {config.train_batch_size} pictures.")
-    sized = config.with_defaults(test_iter_step=each, save_iter_step=each)
-    return replace(sized, total_iter_num=total, epochs=None)
+    return config.with_defaults(total_iter_num=total, test_iter_step=each, save_iter_step=each)
 
 
 def _fit(stage: Stage, run: Run, log: RunLog, judge: Judge) -> None:

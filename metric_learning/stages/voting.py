@@ -178,6 +178,8 @@ def _of_validation(members: list[Member], config: EvalOptions | InferOptions) ->
             "(--data_dir, --val_share or --fold, --split_seed). Type --weights, or take --vote=soft."
         )
     data, division = divided[0]  # the runs' own, whatever data was typed: that may be the test
+    if "data_dir" in config.typed and not os.path.exists(data["data_dir"] or ""):  # it has been moved
+        data = data | {"data_dir": config.data_dir}
     splits = setup.load_data(replace(config, **data), lambda line: None, division)
     if not len(splits.val):
         raise UserError("The runs have no validation pictures to fit a vote on. Type --weights, or take --vote=soft.")

@@ -114,6 +114,17 @@ def test_fewer_rows_are_decoded() -> None:
 # ---- files that are not whole
 
 
+def test_a_header_that_two_readers_see_two_pictures_in_is_not_believed() -> None:
+    """Marks without a length, a second frame: what is checked must be what is decoded."""
+    small, large = (jpeg(photo(*size)).data for size in ((8, 8), (300, 400)))
+    header = read_header(small)
+    assert header is not None
+    frame = small[header.frame : header.frame + 19]
+    for trick in (b"\xff\x01", b"\xff\xd0", b"\xff\xfe\x00\x01", frame):
+        assert read_header(large) is not None
+        assert read_header(large[:2] + trick + large[2:]) is None, trick
+
+
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
 def test_what_is_cut_off_is_found_before_anything_is_decoded(share: float) -> None:
     source = jpeg(photo(120, 160))

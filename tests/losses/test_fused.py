@@ -100,6 +100,13 @@ def test_a_number_that_is_none_shows_in_the_loss(case, bad):
     assert math.isnan(run(built(*case), x, UNEQUAL)[0])
 
 
+@every_fast_pair_loss
+def test_an_overflow_is_not_a_row_of_zero(case):
+    """A squared length beyond float32: as in Paddle's own way there are NaNs, which the loop reports."""
+    value, slope = run(built(*case), embeddings(len(UNEQUAL)) * np.float32(1e25), UNEQUAL)
+    assert not (math.isfinite(value) and np.isfinite(slope).all())
+
+
 def peak_of(case, count):
     """The most memory that NumPy held, in matrices of float32 of count x count."""
     x, labels = embeddings(count, 8).astype(np.float32), np.arange(count) // 4

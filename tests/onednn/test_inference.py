@@ -8,6 +8,7 @@ from small_runs import images
 
 from metric_learning.backbones.activations import PReLU, sigmoid
 from metric_learning.backbones.iresnet import FixedScaleNorm
+from metric_learning.engine import Predictor, eager
 from metric_learning.onednn.folding import folded
 from metric_learning.onednn.inference import CHUNK, FoldedNet, works
 from metric_learning.onednn.library import OneDnnError
@@ -230,3 +231,26 @@ def test_what_is_not_known_is_refused(layer):
     layer.eval()
     with pytest.raises(OneDnnError):
         FoldedNet(folded(layer.forward, SHAPE))(images(1, SHAPE))
+
+
+def gamma(net, x):
+    x = net.first(x)
+    return net.second(nn.functional.adaptive_avg_pool2d(x, 1)) + x
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Net(gamma, first=conv(), second=conv(20, 20, 1, 1, 0)),
+        lambda: nn.Sequential(conv(3, 4), nn.Flatten(), nn.BatchNorm1D(4 * 17 * 14), nn.Linear(4 * 17 * 14, 5)),
+        lambda: Net(lambda net, x: net.first(x) * net.norm.weight.reshape([1, -1, 1, 1]), first=conv(), norm=norm()),
+    ],
+)
+def test_what_is_not_known_is_left_to_paddles_engine(make):
+    net = make()
+    net.eval()
+    predictor = Predictor(net, SHAPE, "float32")
+    batch = images(CHUNK + 1, SHAPE)
+    expected = eager(net, batch)
+    np.testing.assert_allclose(predictor(batch), expected, atol=1e-4 * np.abs(expected).max())
+    assert "engine" in predictor.way

@@ -226,18 +226,69 @@ def test_what_are_no_images_is_refused(given):
         Trunk(small().forward, 3)(paddle.to_tensor(given))
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [nn.Softmax(1), nn.Conv2D(20, 8, 3, dilation=2), nn.AvgPool2D(3, 2, 1, exclusive=False), nn.AdaptiveAvgPool2D(2)],
-)
-def test_what_is_not_known_is_left_to_paddles_graph(layer):
-    net = in_training(lambda: plain(bare(), layer))
+def scaled():
+    return Net(
+        lambda net, x: net.first(x) * net.norm.weight.reshape([1, -1, 1, 1]), first=bare(), norm=nn.BatchNorm2D(20)
+    )
+
+
+def with_a_dead_end():
+    def only(net, x):
+        net.unused(x)
+        return net.first(x)
+
+    return Net(only, first=bare(), unused=bare())
+
+
+UNKNOWN = {
+    "softmax": lambda: plain(bare(), nn.Softmax(1)),
+    "dilation": lambda: plain(bare(), nn.Conv2D(20, 8, 3, dilation=2)),
+    "padding counted": lambda: plain(bare(), nn.AvgPool2D(3, 2, 1, exclusive=False)),
+    "pooled to a size": lambda: plain(bare(), nn.AdaptiveAvgPool2D(2)),
+    "a parameter as a factor": scaled,
+    "a dead end": with_a_dead_end,
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_is_left_to_paddles_graph(name, capfd):
+    net = in_training(UNKNOWN[name])
     batch = images(2)
     with pytest.raises(OneDnnError):
         Trunk(net.forward, 3)(paddle.to_tensor(batch))
     net.to_map = net.forward
-    forward = training_map(net, 3, onednn=True)
+    forward = training_map(net, 3, onednn=True, bfloat16=True)
     alike(found(net, net, batch), found(net, forward, batch))
+    found(net, forward, batch)
+    assert capfd.readouterr().err.count("as Paddle's graph, in float32") == 1  # what was asked for is not had
+
+
+def test_views_are_read_as_they_look():
+    net, twin = small(), small()
+    trunk, batch = Trunk(net.forward, 3), paddle.to_tensor(images(4, (3, 16, 14)))
+    for view in (batch.transpose([0, 1, 3, 2]), batch[:, :, ::2], paddle.concat([batch, batch], axis=1)[:, 1:4]):
+        np.testing.assert_allclose(trunk(view).numpy(), twin(view).numpy(), atol=1e-4)
+
+
+def test_images_that_learn_have_their_gradient():
+    net = small()
+    net.to_map = net.forward
+    forward = training_map(net, 3, onednn=True)
+    slopes = []
+    for function in (net, forward):
+        given = paddle.to_tensor(images(4), stop_gradient=False)
+        function(given).square().sum().backward()
+        slopes.append(given.grad.numpy())
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-3 * np.abs(slopes[0]).max())
+
+
+def test_steps_that_were_under_way_at_once_are_forgotten():
+    trunk = Trunk(small().forward, 3)
+    kept = [trunk(paddle.to_tensor(images(4))) for _ in range(3)]
+    del kept
+    gc.collect()
+    trunk(paddle.to_tensor(images(4)))
+    assert [len(plans) for plans in trunk.plans.values()] == [1]
 
 
 class TwoParts(nn.Layer):

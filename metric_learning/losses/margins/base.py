@@ -27,17 +27,20 @@ class Margin(nn.Layer):
     extra (B,) float32 or None is added to the margin m of each sample, e.g. one value for each group of people.
     `takes_extra`: whether that has a meaning here; where it has not, giving one is a UserError.
 
-    Most margins leave the others' cosines as they are but for a `scale`: those have `moved`, of the true class's alone.
-    Others are not `plain`, and have `logits`.
+    Most margins leave the others' cosines as they are but for a `scale`: those are `plain` and have `moved`, of the
+    true class's alone. Others have `logits`.
     """
 
     normalized = True
     takes_extra = True
-    plain = True
     scale: float = 1.0
 
     def __init__(self) -> None:  # its parameters are a margin's settings, and Layer's own are none
         super().__init__()
+
+    @property
+    def plain(self) -> bool:
+        return type(self).moved is not Margin.moved and type(self).logits is Margin.logits
 
     def forward(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None = None) -> Logits:
         self._check(extra)

@@ -21,8 +21,6 @@ class CurricularFace(Margin):
     scale > 0, margin in 0..pi radians, ema_rate in 0..1. m + extra is kept within 0..pi.
     """
 
-    plain = False
-
     def __init__(self, scale: float = 64.0, margin: float = 0.5, ema_rate: float = 0.01) -> None:
         super().__init__()
         check_range("scale", scale, above=0.0)
