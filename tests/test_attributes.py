@@ -299,15 +299,15 @@ def test_options_that_do_not_go_together(typed, words):
 def test_a_run_of_epochs_goes_on_as_it_was(data, tmp_path):
     """Its steps are settled once: what was typed beside --epochs is neither refused nor lost at a resume."""
     _, folder = trained(data, tmp_path, "--epochs=2", "--test_iter_step=3", "--val_share=0.2")
+    again = run("train_elem", f"--checkpoint={folder}", "--epochs=2", f"--model_save_dir={tmp_path}", small=False)
+    assert again.status == 0, again  # the command that it was begun with
+    refused(run("train_elem", f"--checkpoint={folder}", "--epochs=3", small=False), "keeps --epochs=2")
     said = run(
         "train_elem", f"--checkpoint={folder}", "--total_iter_num=14", f"--model_save_dir={tmp_path}", small=False
     )
     assert said.status == 0, said
     judged = re.findall(r"step (\d+): val accuracy", (folder / "log.txt").read_text())
     assert list(map(int, judged)) == [0, 3, 6, 9, 10, 12, 14]
-    again = run("train_elem", f"--checkpoint={folder}", "--epochs=2", f"--model_save_dir={tmp_path}", small=False)
-    assert again.status == 0, again  # the command that it was begun with
-    refused(run("train_elem", f"--checkpoint={folder}", "--epochs=3", small=False), "keeps --epochs=2")
 
 
 def test_a_plateau_and_an_early_stop_need_a_judge(data, tmp_path):
