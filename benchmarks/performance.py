@@ -69,12 +69,12 @@ def decode(rows: Rows) -> str:
 
 
 def inference(rows: Rows) -> str:
-    head = ["network", "batch", "ours", "ONNX Runtime", "ours / ORT", "Paddle eager", "Paddle's engine", "its bf16"]
+    head = ["network", "batch", "ours", "ONNX Runtime", "ours / ORT", "Paddle eager", "Paddle's engine"]
     head += ["smallest cosine", "centred"]
     lines = []
     for row in rows:
         case, sides = row["case"], row["sides"]
-        names = ("ours", "onnxruntime", "eager", "engine", "engine_bfloat16")
+        names = ("ours", "onnxruntime", "eager", "engine")
         seconds = [sides.get(name, {}).get("seconds") for name in names]
         speed = [f"{case['batch'] / took:.3g}" if took else "none" for took in seconds]
         ratio = f"**{seconds[1] / seconds[0]:.2f}**" if seconds[0] and seconds[1] else ""

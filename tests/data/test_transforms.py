@@ -224,3 +224,12 @@ def test_batch_of_gray_of_one_and_of_nothing() -> None:
     assert to_batch([x, x], spec).shape == (2, 1, 3, 4)
     assert np.array_equal(to_batch([x, x], spec)[1:], to_batch([x], spec))
     assert to_batch([], spec).shape == (0, 1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((9, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8)]
+)
+def test_a_batch_is_made_of_pictures_of_one_size_and_type(other: np.ndarray) -> None:
+    good = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="is needed, uint8; got"):
+        to_batch([good, other], PictureSpec((3, 8, 8)))

@@ -12,7 +12,9 @@ from margin_twins import built as element
 from pair_cases import UNORDERED, built
 
 from metric_learning.losses import MemoryLoss, fused_pairs
+from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.element import ElementLoss
+from metric_learning.losses.margins.base import Logits, Margin
 
 FAST = [case for case in UNORDERED if built(*case).rows or built(*case).hardest]
 PLAIN = [(name, settings) for name, settings in MARGINS if element(name).margin.plain]
@@ -98,6 +100,19 @@ def test_a_number_that_is_none_shows_in_the_loss(case, bad):
     x = embeddings(len(UNEQUAL))
     x[4, 2] = bad
     assert math.isnan(run(built(*case), x, UNEQUAL)[0])
+
+
+def test_a_margin_of_another_kind_takes_the_composed_way():
+    class Squared(Margin):
+        """One that moves every class, as `logits` alone can say."""
+
+        def logits(self, cosine, own, norms, extra):
+            return Logits(cosine**2, own**2)
+
+    assert not Squared().plain and element("arcmargin").margin.plain and not element("curricularface").margin.plain
+    loss = ElementLoss(AllCenters(5, 7), Squared())
+    value = loss(paddle.to_tensor(embeddings(6, 7)), paddle.to_tensor(np.arange(6) % 5))
+    assert math.isfinite(value.item())
 
 
 @every_fast_pair_loss
