@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from small_nets import Net
 from small_runs import images
 
 from metric_learning.backbones.activations import PReLU, sigmoid
@@ -18,19 +19,6 @@ pytestmark = [
     pytest.mark.skipif(not works(), reason="this build's oneDNN is not known"),
 ]
 SHAPE = (3, 17, 14)
-
-
-class Net(nn.Layer):
-    """A function of layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_sublayer(name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def conv(inputs=3, outputs=20, kernel=3, stride=1, padding=1, **how):

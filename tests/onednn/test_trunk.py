@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from small_nets import Net
 from small_runs import images
 
 from metric_learning.backbones.activations import PReLU, sigmoid
@@ -19,19 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:When training"),
     pytest.mark.skipif(not onednn_works(), reason="this build trains through eager convolutions"),
 ]
-
-
-class Net(nn.Layer):
-    """A function of layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_sublayer(name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def plain(*layers):
