@@ -17,7 +17,6 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from metric_learning.losses.compared import Compared, Floats, Marks, Piece, Places
-from metric_learning.ops import as_tensor
 
 IN_CACHE = 2**18  # entries of a piece that several passes go over
 AT_ONCE = 2**21  # entries of a piece that is made by a product and gone through once
@@ -126,7 +125,7 @@ class _Known(PyLayer):
         slope = ctx.slope * up.numpy() if up.item() != 1.0 else ctx.slope
         if len(slope) < ctx.rows:  # past references have no gradient
             slope = np.concatenate([slope, np.zeros((ctx.rows - len(slope), slope.shape[1]), np.float32)])
-        return as_tensor(slope)
+        return paddle.to_tensor(slope)
 
 
 def with_gradient(x: Tensor, value: float, slope: Floats | None) -> Tensor:

@@ -19,7 +19,7 @@ from paddle.autograd import PyLayer
 
 from metric_learning.losses.compared import Floats, Points
 from metric_learning.losses.fused_pairs import IN_CACHE
-from metric_learning.ops import SMALLEST_NORM, as_array, as_tensor
+from metric_learning.ops import SMALLEST_NORM, as_array
 
 
 class Scores:
@@ -105,7 +105,7 @@ class _Scores(PyLayer):
             to_weight = None if ctx.fixed[1] else _to_weight(slopes, scores, weight)
             to_x = None if ctx.fixed[0] else scores.points.back(slopes @ weight)
         del scores.matrix
-        given = [None if each is None else as_tensor(each) for each in (to_x, to_weight, *found)]
+        given = [None if each is None else paddle.to_tensor(each) for each in (to_x, to_weight, *found)]
         return tuple(given)
 
 
