@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from metric_learning.ops import cosines, l2_normalize, norms_of, sine_of, softmax_entropy, squared_distances
+from metric_learning.ops import as_array, cosines, l2_normalize, norms_of, sine_of, softmax_entropy, squared_distances
 
 
 def gradient_of(function, values):
@@ -138,12 +138,12 @@ def test_cosines_have_no_gradient_where_none_is_wanted(fixed):
 
 def test_an_array_of_a_tensor_is_its_memory_and_keeps_it_alive():
     x = paddle.arange(6, dtype="float32").reshape([2, 3])
-    array = ops.as_array(x)
+    array = as_array(x)
     assert array.ctypes.data == x.data_ptr() and not array.flags.writeable
     del x
     paddle.ones([2, 3])
     assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
-    turned = ops.as_array(paddle.arange(6, dtype="float32").reshape([2, 3]).t())
+    turned = as_array(paddle.arange(6, dtype="float32").reshape([2, 3]).t())
     assert turned.tolist() == [[0, 3], [1, 4], [2, 5]]
-    assert ops.as_array(paddle.zeros([0, 3])).shape == (0, 3)
-    assert ops.as_array(paddle.arange(2)).tolist() == [0, 1]
+    assert as_array(paddle.zeros([0, 3])).shape == (0, 3)
+    assert as_array(paddle.arange(2)).tolist() == [0, 1]
