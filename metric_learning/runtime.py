@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -131,11 +132,42 @@ def select_device(use_gpu: bool) -> str:
         reason = f"{build} is a CPU build; to get one: pip uninstall paddlepaddle && pip install paddlepaddle-gpu"
     elif use_gpu and not _gpu_count():
         reason = "Paddle finds no usable GPU; see that nvidia-smi lists one and its driver supports CUDA 11.8 or newer"
+    elif use_gpu and (failed := gpu_failure()):
+        reason = (
+            f"{paddle_version()[0]} finds one but can't compute on it ({failed}); paddlepaddle-gpu 2.6.2 is for "
+            "compute capabilities 6.1 to 8.6, newer GPUs need a newer build from Paddle's own index"
+        )
     device = "gpu" if use_gpu and not reason else "cpu"
     if reason:
         print(f"No GPU: {reason}. Going on with the CPU.", flush=True)
     paddle.set_device(device)
     return device
+
+
+_TRIAL = """
+import zlib
+import paddle
+paddle.set_device("gpu")
+x = paddle.ones([1, 8, 8, 8])
+found = paddle.nn.functional.conv2d(x, paddle.ones([8, 8, 3, 3]), padding=1).mean() + (x[0, 0] @ x[0, 0]).max()
+print("computed", found.item())
+"""
+
+
+def gpu_failure(program: str = _TRIAL, seconds: float = 120.0) -> str:
+    """What stops a small computation on the GPU, in a line; '' where it works.
+
+    In a process of its own: without code for this GPU, or without cuDNN, Paddle may end the process that tries.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=seconds)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"a trial did not end: {type(error).__name__}"
+    if done.returncode == 0 and "computed" in done.stdout:
+        return ""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [f"status {done.returncode}"])[-1][:160]
 
 
 def _gpu_count() -> int:

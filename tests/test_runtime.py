@@ -100,6 +100,24 @@ def test_a_gpu_that_is_missing_is_told_once_and_the_cpu_taken(capsys):
     assert runtime.select_device(False) == "cpu" and not capsys.readouterr().out
 
 
+def test_a_gpu_that_can_not_compute_is_told_once_and_the_cpu_taken(capsys, monkeypatch):
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(runtime, "_gpu_count", lambda: 1)
+    monkeypatch.setattr(runtime, "gpu_failure", lambda: "CUDA error(209), no kernel image is available")
+    assert runtime.select_device(True) == "cpu"
+    said = capsys.readouterr().out
+    assert said.startswith("No GPU: ") and said.count("\n") == 1 and "error(209)" in said and "6.1 to 8.6" in said
+
+
+def test_what_a_trial_on_a_gpu_says():
+    assert runtime.gpu_failure("print('computed', 16.0)") == ""
+    assert runtime.gpu_failure("print('first'); raise OSError('(External) CUDA error(209)')") == (
+        "OSError: (External) CUDA error(209)"
+    )
+    assert runtime.gpu_failure("import os; os.abort()").startswith("status -")
+    assert runtime.gpu_failure("import time; time.sleep(9)", seconds=0.2) == "a trial did not end: TimeoutExpired"
+
+
 def test_only_the_known_warnings_are_silenced():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
