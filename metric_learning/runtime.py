@@ -135,7 +135,7 @@ def select_device(use_gpu: bool) -> str:
     elif use_gpu and (failed := gpu_failure()):
         reason = (
             f"{paddle_version()[0]} finds one but can't compute on it ({failed}); paddlepaddle-gpu 2.6.2 is for "
-            "compute capabilities 6.1 to 8.6, newer GPUs need a newer build from Paddle's own index"
+            "compute capabilities 6.1 to 8.9, newer GPUs need a newer build from Paddle's own index"
         )
     device = "gpu" if use_gpu and not reason else "cpu"
     if reason:

@@ -106,7 +106,7 @@ def test_a_gpu_that_can_not_compute_is_told_once_and_the_cpu_taken(capsys, monke
     monkeypatch.setattr(runtime, "gpu_failure", lambda: "CUDA error(209), no kernel image is available")
     assert runtime.select_device(True) == "cpu"
     said = capsys.readouterr().out
-    assert said.startswith("No GPU: ") and said.count("\n") == 1 and "error(209)" in said and "6.1 to 8.6" in said
+    assert said.startswith("No GPU: ") and said.count("\n") == 1 and "error(209)" in said and "6.1 to 8.9" in said
 
 
 def test_what_a_trial_on_a_gpu_says():
