@@ -39,6 +39,8 @@ def prepare(threads: int = 0, onednn: bool = False) -> None:
             os.environ[name] = count
         else:
             os.environ.setdefault(name, count)
+    # NumPy's threads turn in circles for 20 ms behind each product by default, on the cores that oneDNN's then need.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     if _amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # MKL takes its slowest kernels on AMD otherwise
     if onednn and onednn_works():

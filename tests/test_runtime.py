@@ -129,8 +129,19 @@ def test_only_the_known_warnings_are_silenced():
     assert [str(warning.message) for warning in seen] == ["something else"]
 
 
-def test_preparing_imports_no_paddle():
+def test_preparing_imports_neither_paddle_nor_numpy():
     code = (
-        "import sys; from metric_learning import runtime; runtime.prepare(2, True); sys.exit('paddle' in sys.modules)"
+        "import sys; from metric_learning import cli, runtime; runtime.prepare(2, True); "
+        "sys.exit(bool({'paddle', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_threads_of_numpy_do_not_stand_in_the_way_of_onednns(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "")
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    runtime.prepare(1)
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "20")
+    runtime.prepare(1)
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "20"

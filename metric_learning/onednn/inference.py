@@ -98,6 +98,21 @@ class Shared:
         return made
 
 
+class Ending:
+    """A last map that is pooled by windows of different sizes, which oneDNN does not know: two products in NumPy."""
+
+    def __init__(self, windows: Sequence[np.ndarray], dims: Sequence[int]) -> None:
+        self.rows, columns = (part.astype(np.float32) for part in windows)
+        self.columns = np.ascontiguousarray(columns.T)
+        self.map = np.empty(dims, np.float32)
+        self.shape = (*dims[:2], len(self.rows), self.columns.shape[1])
+
+    def __call__(self, result: np.ndarray) -> None:
+        narrow = self.map.reshape(-1, self.map.shape[3]) @ self.columns
+        narrow = narrow.reshape(-1, self.map.shape[2], self.shape[3])
+        np.matmul(self.rows, narrow, out=result.reshape(-1, *self.shape[2:]))
+
+
 class Plan:
     """images (B, C, H, W) -> the network's last map (B, c, h, w), for one shape. OneDnnError where that can't be."""
 
@@ -120,20 +135,23 @@ class Plan:
             OPERATIONS[operation.kind](self, operation)
             for name in {name for name in operation.inputs if self.last[name] == self.number}:
                 self._let_go(self.values.pop(name))
-        if network.wanted in self.windows:
-            raise OneDnnError("windows of different sizes are not known at the end.")
         final = self.values[network.wanted]
         self.shape = final.layout.dims
-        self.result = Memory(Layout(self.shape))
+        self.ending = Ending(self.windows[network.wanted], self.shape) if network.wanted in self.windows else None
+        if self.ending is not None:
+            self.shape = self.ending.shape
+        self.result = Memory(Layout(final.layout.dims))
         self.run(dnn.reorder(final.layout, self.result.layout), {dnn.SRC: final, dnn.DST: self.result})
 
     def __call__(self, images: np.ndarray, result: np.ndarray) -> None:
         """Both contiguous float32; the result is written."""
         self.images.put(images.ctypes.data)
-        self.result.put(result.ctypes.data)
+        self.result.put((result if self.ending is None else self.ending.map).ctypes.data)
         for step in self.steps:
             step.run()
         dnn.wait()
+        if self.ending is not None:
+            self.ending(result)
 
     def run(self, description: Description, places: Places) -> None:
         self.steps.append(Primitive(description, places))

@@ -74,6 +74,10 @@ def to_grid(*sides):
     return nn.Sequential(conv(), nn.ReLU(), nn.AdaptiveAvgPool2D(sides), nn.Flatten(), linear)
 
 
+def grid_at_the_end(*sides):
+    return nn.Sequential(conv(), nn.ReLU(), nn.AdaptiveAvgPool2D(sides), nn.Flatten())
+
+
 def two_readers():
     """Neither the norm nor the activation may go into a convolution that something else reads."""
 
@@ -125,6 +129,8 @@ CASES = {
     "linear, norm": lambda: nn.Sequential(conv(), nn.Flatten(), nn.Linear(4760, 7), FixedScaleNorm(7)),
     "mean, norm": lambda: nn.Sequential(conv(), Net(lambda net, x: x.mean([2, 3])), nn.BatchNorm1D(20)),
     "flat": lambda: nn.Sequential(conv(), nn.Flatten()),
+    "pooled at the end": lambda: grid_at_the_end(4, 5),
+    "pooled to more at the end": lambda: grid_at_the_end(18, 15),
     "pooled to more, linear": lambda: to_grid(18, 15),
     "pooled to less, linear": lambda: to_grid(5, 7),
     "dropout": lambda: nn.Sequential(conv(), nn.ReLU(), nn.Dropout(0.5), conv(20)),
@@ -205,7 +211,6 @@ def test_weights_are_those_of_its_making():
         nn.Conv2D(3, 4, 3, padding="SAME"),
         nn.GELU(),
         nn.AvgPool2D(3, 2, 1, exclusive=False),
-        nn.AdaptiveAvgPool2D(5),
         nn.AdaptiveMaxPool2D(5),
         nn.Sequential(nn.AdaptiveAvgPool2D(5), nn.Conv2D(3, 4, 3)),
         nn.PReLU(1),
