@@ -5,6 +5,10 @@ import math
 from collections.abc import Iterable
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, and what there was to save is saved."""
+
+
 class UserError(Exception):
     """The user can mend this. The message is one line; the four scripts print it and exit with status 2."""
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
 from metric_learning import runtime
-from metric_learning.checks import UserError
+from metric_learning.checks import Terminated, UserError
 from metric_learning.config import Options, TrainOptions, parse
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -23,7 +23,7 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     """Parse, set the machine up, import Paddle, run the stage named like the command.
 
     The exit status: 0; 1 where another process of the launcher has stopped; 2 for what the user can mend; 130 after
-    Ctrl-C; 141 where nobody reads the output any more.
+    Ctrl-C, 143 after SIGTERM in a training; 141 where nobody reads the output any more.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
@@ -38,8 +38,9 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
         return _refuse(kind, "out of memory. Use smaller batches, pictures or networks.")
     except KeyboardInterrupt as stop:
         said = str(stop) if "\n" not in str(stop) else ""  # Paddle's tracing writes pages into it
-        print(f"{kind.command}.py: interrupted. {said}".rstrip(), file=sys.stderr)
-        return 130
+        ended = isinstance(stop, Terminated)
+        print(f"{kind.command}.py: {'terminated' if ended else 'interrupted'}. {said}".rstrip(), file=sys.stderr)
+        return 143 if ended else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
         return 141  # what a shell says of a program that wrote to a closed pipe

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from metric_learning import dist
 from metric_learning.checkpoint import Run, State
-from metric_learning.checks import UserError
+from metric_learning.checks import Terminated, UserError
 from metric_learning.data.loader import Batch
 from metric_learning.engine import release_programs
 from metric_learning.log import RunLog
 from metric_learning.schedule import Schedule, stale
 
 Scores = dict[str, float]
+_KINDS = {False: KeyboardInterrupt, True: Terminated}  # of a stop: whether it was asked for by SIGTERM
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def fit(
 
     learn(batch) gives the loss, and leaves the gradients where the optimizer finds them. keep(about) writes the weights
     as they are; every process calls it. The first score is also what the rate and plan.early_stop go by.
-    Checkpoints are written every plan.save steps, at the end, and when the run is interrupted (KeyboardInterrupt).
+    Checkpoints are written every plan.save steps, at the end, and when the run is interrupted (KeyboardInterrupt, or
+    Terminated by SIGTERM).
     A loss or weight that is not finite is a UserError that names the batch; the checkpoints before it stay.
     """
     meter = Meter(plan, log)
@@ -77,11 +79,12 @@ def fit(
                 _judge(state, log, evaluate, keep)
             last = plan.ended(state)
             # Asked once: what is said to be saved is saved, whenever the signal comes, and to whichever process.
-            stop = dist.any_of(interrupted())
+            stop = dist.any_of(bool(interrupted()))
             if state.step % plan.save == 0 or last or stop:
                 state.save(run, plan.keep)
             if stop:
-                raise KeyboardInterrupt(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
+                kind = _KINDS[dist.any_of(interrupted() == signal.SIGTERM)]
+                raise kind(f"Step {state.step} is saved; go on with --checkpoint={run.folder}")
             if last:
                 break
     if state.step < plan.total:
@@ -186,18 +189,21 @@ def _timed(batches: Iterator[Batch], meter: Meter) -> Iterator[Batch]:
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C or SIGTERM only sets a mark, so that the step can end and be saved; the second stops."""
+def interrupts() -> Iterator[Callable[[], int]]:
+    """Inside, the first Ctrl-C or SIGTERM is only noted, so that the step can end and be saved; the second stops.
+
+    What is given tells the number of the first, 0 before it.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield lambda: False
+        yield lambda: 0
         return
-    marked = False
+    marked = 0
 
     def mark(number: int, frame: FrameType | None) -> None:
         nonlocal marked
         if marked:
-            raise KeyboardInterrupt
-        marked = True
+            raise _KINDS[number == signal.SIGTERM]
+        marked = number
         # Not print: the signal may come in the middle of one, and streams can't be entered twice.
         os.write(2, b"\nStopping after this step; once more to stop at once.\n")
 

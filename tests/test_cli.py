@@ -19,6 +19,7 @@ from cli_cases import leftovers, refused, run, working_in
 from PIL import Image
 
 from metric_learning.checkpoint import Run
+from metric_learning.checks import Terminated
 from metric_learning.files import read_metadata, read_tensors
 from metric_learning.stages import training
 
@@ -513,6 +514,7 @@ def test_a_disk_that_fills_up(elsewhere) -> None:
         (KeyboardInterrupt(), 130, "train_elem.py: interrupted.\n"),
         (KeyboardInterrupt("Step 3 is saved"), 130, "train_elem.py: interrupted. Step 3 is saved\n"),
         (KeyboardInterrupt("In transformed code:\n  a page"), 130, "train_elem.py: interrupted.\n"),
+        (Terminated("Step 3 is saved"), 143, "train_elem.py: terminated. Step 3 is saved\n"),
         (MemoryError("9 GB"), 2, "train_elem.py: out of memory. Use smaller batches, pictures or networks.\n"),
         (OSError(28, "No space left on device", "a.txt"), 2, "train_elem.py: No space left on device: a.txt.\n"),
     ],

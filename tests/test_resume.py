@@ -164,8 +164,8 @@ def test_sigterm_ends_the_step_and_says_how_to_go_on(data, tmp_path):
         assert process.poll() is None and time.monotonic() < limit, (output / "said.txt").read_text()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=120) == 143
     said = (output / "said.txt").read_text()
     assert "Traceback" not in said
-    step, folder = re.findall(r"interrupted\. Step (\d+) is saved; go on with --checkpoint=(.+)", said)[0]
+    step, folder = re.findall(r"terminated\. Step (\d+) is saved; go on with --checkpoint=(.+)", said)[0]
     assert read_tensors(Path(folder) / "checkpoints" / "latest.safetensors")[1]["state"]["step"] == int(step) >= 1

@@ -15,7 +15,7 @@ import pytest
 from small_runs import Quiet, Training, equal_arrays, write_pictures
 
 from metric_learning import train
-from metric_learning.checks import UserError
+from metric_learning.checks import Terminated, UserError
 from metric_learning.data.loader import Batch
 from metric_learning.files import read_tensors
 from metric_learning.train import Meter, Plan, clock, interrupts
@@ -213,6 +213,7 @@ def test_the_first_signal_ends_the_step_saves_and_says_how_to_go_on(pictures, tm
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as caught:
         training.go(8, save=100, test=100)
+    assert caught.type is {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}[number]
     assert signal.getsignal(number) is before
     assert str(caught.value) == f"Step 3 is saved; go on with --checkpoint={training.run.folder}"
     assert "Stopping after this step; once more to stop at once." in capfd.readouterr().err
@@ -236,7 +237,7 @@ def test_the_second_signal_stops_at_once(pictures, tmp_path):
     training.learn = kill
     with pytest.raises(KeyboardInterrupt) as caught:
         training.go(8)
-    assert str(caught.value) == "" and training.state.step == 0
+    assert str(caught.value) == "" and training.state.step == 0 and caught.type is Terminated
 
 
 def test_a_signal_between_the_questions_is_not_lost(pictures, tmp_path, monkeypatch):
