@@ -52,6 +52,8 @@ class Predictor:
         self._embed: Embed | None = None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        if not len(images):
+            return self(np.zeros((1, *self.shape), np.float32))[:0]
         if self._embed is None:
             self._embed = self._choose(images)
         return self._embed(images)

@@ -171,6 +171,12 @@ def test_gray_pictures_and_views_go_through_the_predictor():
     assert not np.allclose(predictor(batch[..., ::-1]), expected)
 
 
+def test_no_pictures_are_no_embeddings():
+    embedder = new_embedder()
+    for batch in (np.zeros((0, *embedder.spec.picture.shape), np.float32), images(2)[:0]):
+        assert Predictor(embedder, embedder.spec.picture.shape)(batch).shape == (0, embedder.size)
+
+
 def test_a_predictor_keeps_the_weights_of_its_first_batch():
     net = moved(new_embedder())
     predictor = Predictor(net, (3, 32, 32), "float32")
