@@ -155,6 +155,21 @@ def _moment(kind: str, chance: random.Random, length: float, output: Path, folde
     return lambda: time.monotonic() > until
 
 
+def test_a_run_that_is_being_trained_is_not_gone_on_with_by_another_process(data, tmp_path):
+    first = start(data, tmp_path, 0, total_iter_num=10_000, save_iter_step=2)
+    limit = time.monotonic() + 120
+    while not (saved := list(tmp_path.glob("*/checkpoints/latest.safetensors"))):
+        assert first.poll() is None and time.monotonic() < limit
+        time.sleep(0.01)
+    second = start(data, tmp_path / "second", 0, checkpoint=saved[0].parents[1])
+    assert second.wait(timeout=120) == 2
+    said = (tmp_path / "second" / "said.txt").read_text()
+    assert f"train_elem.py: Process {first.pid} is training in" in said and "Traceback" not in said
+    assert first.poll() is None
+    first.kill()
+    assert first.wait() and not list((tmp_path / "second").glob("*/config.json"))
+
+
 def test_sigterm_ends_the_step_and_says_how_to_go_on(data, tmp_path):
     output = tmp_path / "stopped"
     long = {"total_iter_num": 10_000, "save_iter_step": 10_000, "test_iter_step": 10_000, "display_iter_step": 1}

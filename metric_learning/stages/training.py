@@ -1,6 +1,7 @@
 """train_elem and train_pair: they differ in options, sampler and loss; all the rest is one piece."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
 from metric_learning.files import write_json
 from metric_learning.freezing import freeze, freeze_layers, learning
+from metric_learning.lock import held
 from metric_learning.log import NoLog, RunLog
 from metric_learning.losses import PoolLoss
 from metric_learning.pool_step import PoolStep, same_as
@@ -101,7 +103,8 @@ def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Line
     stage = _build(config, splits, checkpoint, say)
     if run is None:
         run = _new_run(config)
-    with RunLog(run.folder) if dist.is_first() else NoLog() as log:
+    first = dist.is_first()
+    with held(run.folder) if first else nullcontext(), RunLog(run.folder) if first else NoLog() as log:
         log.record(say)
         log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]}{_processes()})")
         if dist.is_first():
