@@ -3,10 +3,8 @@
 import hashlib
 import json
 import shutil
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,9 @@ from metric_learning.data.loader import BadPictures
 from metric_learning.data.pictures import Source
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
-from metric_learning.files import atomic_path, one_line
+from metric_learning.files import atomic_path
+from metric_learning.gallery import read_embeddings as read_embeddings
+from metric_learning.gallery import write_embeddings
 from metric_learning.metrics.cosine import unit_rows
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.pairs import scores_of_pairs
@@ -111,8 +111,7 @@ def embed_to_file(
             rows += [part["embeddings"]] if len(part["kept"]) else []
     if not rows:
         raise UserError("None of the pictures can be read, so there is nothing to embed.")
-    with atomic_path(output) as temporary, open(temporary, "wb") as file:
-        np.savez(file, embeddings=np.concatenate(rows), paths=np.array(kept), model=np.array(about))
+    write_embeddings(output, np.concatenate(rows), kept, about)
     shutil.rmtree(folder)
     return len(kept), len(paths) - len(kept)
 
@@ -144,15 +143,6 @@ def _embed_chunk(
 def _write_part(part: Path, kept: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
     with atomic_path(part) as temporary, open(temporary, "wb") as file:
         np.savez(file, kept=kept, embeddings=embeddings)
-
-
-def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[str, object]]:
-    """(embeddings (N, D), paths, what is known of the model) from a file of `embed_to_file`."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # by itself it leaks a bad file
-            return file["embeddings"], [str(name) for name in file["paths"]], json.loads(str(file["model"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-        raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error
 
 
 def search(
