@@ -21,7 +21,16 @@ from metric_learning.metrics.neighbours import nearest
 
 QUERIES = 64  # searched at once, so that memory does not grow with them
 PARTS = ("embeddings", "paths", "model")
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, RecursionError)
+_BROKEN: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    RecursionError,
+)
 _BROKEN += (zipfile.BadZipFile, zlib.error, struct.error, MemoryError, OverflowError)
 
 
