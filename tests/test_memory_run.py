@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from cli_cases import refused, run, working_in
 from small_runs import equal_arrays, write_pictures
 
@@ -24,6 +25,7 @@ def latest(folder: Path) -> dict:
     return read_tensors(folder / "checkpoints" / "latest.safetensors")[0]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_memory_resumes_in_the_middle_to_the_same_bits(tmp_path: Path) -> None:
     with working_in(tmp_path):
         write_pictures(tmp_path / "data", classes=10, each=6)
