@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, and what there was to save is saved."""
+    """SIGTERM stopped a training; a message says what was saved."""
 
 
 class UserError(Exception):
