@@ -1,11 +1,12 @@
 """Claim: embedding is faster by this toolkit's way than by ONNX Runtime, and gives the same embeddings.
 
 python benchmarks/inference.py [--models IR50 ResNet18] [--size 112] [--batch 32] [--threads 1] [--rounds 5]
-    [--sides eager ours engine engine_bfloat16 onnxruntime opencv] [--output inference.json]
+    [--sides eager ours ours_float32 engine engine_bfloat16 onnxruntime onnxruntime_int8 opencv] [--output JSON]
 
 The same network (fixed weights, running statistics of a random batch) in one process a side, taking turns: eager
-Paddle, the Predictor as infer.py and eval.py use it, Paddle's inference engine by itself in float32 and in bfloat16,
-ONNX Runtime in float32 on what paddle2onnx makes of the weights, and (on demand) OpenCV's dnn on the same file.
+Paddle, the Predictor as infer.py and eval.py use it, the same held to float32, Paddle's inference engine by itself in
+float32 and in bfloat16, ONNX Runtime in float32 on what paddle2onnx makes of the weights, the same in 8 bits, and (on
+demand) OpenCV's dnn.
 Prints a line a backbone: pictures/s, ratios to ONNX Runtime, the smallest cosine of an embedding to eager's, and the
 same behind the mean of eager's embeddings ("centred"): an untrained network gives every picture nearly the same
 embedding, so that the plain cosine says little of what is lost.
@@ -25,7 +26,7 @@ from metric_learning import runtime
 from metric_learning.config.names import MODELS
 
 PEER = "onnxruntime"
-USUAL = ("eager", "ours", "engine", "engine_bfloat16", PEER)
+USUAL = ("eager", "ours", "ours_float32", "engine", "engine_bfloat16", PEER, "onnxruntime_int8")
 OPSET = 17
 
 
@@ -138,11 +139,14 @@ def eager_side(case: dict[str, Any]) -> Run:
     return judged(case, lambda batch: eager(net, batch), images)
 
 
-def predictor_side(case: dict[str, Any]) -> Run:
-    net, images = prepared(case)
-    from metric_learning.engine import Predictor
+def predictor_side(precision: str) -> Prepare:
+    def prepare(case: dict[str, Any]) -> Run:
+        net, images = prepared(case)
+        from metric_learning.engine import Predictor
 
-    return judged(case, Predictor(net, images.shape[1:]), images)
+        return judged(case, Predictor(net, images.shape[1:], precision), images)
+
+    return prepare
 
 
 def engine_side(bfloat16: bool) -> Prepare:
@@ -178,6 +182,39 @@ def onnxruntime_side(case: dict[str, Any]) -> Run:
     return judged(case, lambda batch: session.run(None, {given: batch})[0], images)
 
 
+def onnxruntime_int8_side(case: dict[str, Any]) -> Run:
+    """Weights and maps in 8 bits, ranges of maps from 64 other pictures: onnxruntime.quantization as documented."""
+    net, images = prepared(case)
+    import logging
+
+    import numpy as np
+    import onnxruntime
+    from onnxruntime import quantization
+
+    logging.disable(logging.WARNING)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
+    with tempfile.TemporaryDirectory() as folder:
+        path, prepared_path, small = (
+            onnx_file(net, images.shape[1:], folder),
+            f"{folder}/pre.onnx",
+            f"{folder}/int8.onnx",
+        )
+        quantization.shape_inference.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
+        given = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).get_inputs()[0].name
+
+        class Calibration(quantization.CalibrationDataReader):
+            batches = iter(np.array_split(pictures(np.random.default_rng(1), 64, images.shape[1:]), 4))
+
+            def get_next(self) -> dict[str, Any] | None:
+                batch = next(self.batches, None)
+                return None if batch is None else {given: batch}
+
+        quantization.quantize_static(prepared_path, small, Calibration(), per_channel=True)
+        session = onnxruntime.InferenceSession(small, options, providers=["CPUExecutionProvider"])
+    return judged(case, lambda batch: session.run(None, {given: batch})[0], images)
+
+
 def opencv_side(case: dict[str, Any]) -> Run:
     net, images = prepared(case)
     import cv2
@@ -195,10 +232,12 @@ def opencv_side(case: dict[str, Any]) -> Run:
 
 SIDES: dict[str, Prepare] = {
     "eager": eager_side,
-    "ours": predictor_side,
+    "ours": predictor_side("auto"),
+    "ours_float32": predictor_side("float32"),
     "engine": engine_side(bfloat16=False),
     "engine_bfloat16": engine_side(bfloat16=True),
     PEER: onnxruntime_side,
+    "onnxruntime_int8": onnxruntime_int8_side,
     "opencv": opencv_side,
 }
 

@@ -69,17 +69,19 @@ def decode(rows: Rows) -> str:
 
 
 def inference(rows: Rows) -> str:
-    head = ["network", "batch", "ours", "ONNX Runtime", "ours / ORT", "Paddle eager", "Paddle's engine"]
-    head += ["smallest cosine", "centred"]
+    names = ("ours", "ours_float32", "onnxruntime", "onnxruntime_int8", "eager", "engine")
+    head = ["network", "batch", "ours", "float32", "ONNX Runtime", "its int8", "Paddle eager", "Paddle's engine"]
+    head += ["ours / ORT", "float32 / ORT", "cosine: ours", "centred", "float32, centred", "ORT int8, centred"]
     lines = []
     for row in rows:
         case, sides = row["case"], row["sides"]
-        names = ("ours", "onnxruntime", "eager", "engine")
-        seconds = [sides.get(name, {}).get("seconds") for name in names]
-        speed = [f"{case['batch'] / took:.3g}" if took else "none" for took in seconds]
-        ratio = f"**{seconds[1] / seconds[0]:.2f}**" if seconds[0] and seconds[1] else ""
-        agreed = [f"{sides['ours'][name]:.6f}" if name in sides["ours"] else "" for name in ("cosine", "centred")]
-        lines.append([f"{case['model']} {case['size']}", case["batch"], *speed[:2], ratio, *speed[2:], *agreed])
+        seconds = {name: sides.get(name, {}).get("seconds") for name in names}
+        speed = [f"{case['batch'] / took:.3g}" if took else "none" for took in seconds.values()]
+        peer, mine = seconds["onnxruntime"], (seconds["ours"], seconds["ours_float32"])
+        ratios = [f"**{peer / took:.2f}**" if peer and took else "" for took in mine]
+        wanted = (("ours", "cosine"), ("ours", "centred"), ("ours_float32", "centred"), ("onnxruntime_int8", "centred"))
+        agreed = [f"{sides[side][kind]:.6f}" if kind in sides.get(side, {}) else "" for side, kind in wanted]
+        lines.append([f"{case['model']} {case['size']}", case["batch"], *speed, *ratios, *agreed])
     return grid(head, lines)
 
 
