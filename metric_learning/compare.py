@@ -1,4 +1,4 @@
-"""Two pictures -> one similarity; one picture -> the nearest of many; many pictures -> a file of embeddings."""
+"""Two pictures -> one similarity; many pictures -> a file of embeddings."""
 
 import hashlib
 import json
@@ -17,7 +17,6 @@ from metric_learning.data.pictures import Source
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_path
-from metric_learning.gallery import read_embeddings as read_embeddings
 from metric_learning.gallery import write_embeddings
 from metric_learning.metrics.cosine import unit_rows
 from metric_learning.metrics.group_means import GroupMeans
@@ -143,28 +142,3 @@ def _embed_chunk(
 def _write_part(part: Path, kept: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
     with atomic_path(part) as temporary, open(temporary, "wb") as file:
         np.savez(file, kept=kept, embeddings=embeddings)
-
-
-def search(
-    predictor: Predictor,
-    query: str,
-    embeddings: NDArray[np.float32],
-    reader: Reader,
-    k: int,
-    means: GroupMeans | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(cosines (k,), rows (k,)) of the embeddings nearest to a picture, nearest first.
-
-    means: the groups are not known, so the mean over the groups is taken off all.
-    """
-    _, found = embed(predictor, [query], reader, BadPictures(1, 0.0))
-    if embeddings.ndim != 2 or embeddings.shape[1] != found.shape[1]:
-        raise UserError(
-            f"The embeddings to search are {'x'.join(map(str, embeddings.shape))}, not of the network's size "
-            f"{found.shape[1]}: other weights made them. Make them again with infer.py."
-        )
-    if means is not None:
-        embeddings, found = means.taken_off(embeddings, None), means.taken_off(found, None)
-    cosines = unit_rows(embeddings) @ unit_rows(found)[0]
-    order = np.argsort(-cosines, kind="stable")[:k]
-    return cosines[order], order

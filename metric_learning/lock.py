@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder."""
+"""One process at a time trains in a run's folder, or changes a gallery."""
 
 import os
 from collections.abc import Iterator
@@ -11,8 +11,12 @@ NAME = ".lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(
+    folder: Path, name: str = NAME, doing: str = "training in", harm: str = "overwrite each other's checkpoints"
+) -> Iterator[None]:
     """Inside, this process alone holds the folder. UserError, with the number of the other process, where one does.
+
+    name: of the lock's file in the folder. doing, harm: what the other process does, and what two would do, in words.
 
     The system lets go when the process ends, however it ends. A lock of the process (POSIX), not of the open file: that
     one would pass to the loader's workers, which may outlive a killed training. Where there are no locks (Windows, some
@@ -24,17 +28,17 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        file = open(folder / NAME, "a+", encoding="utf-8")  # noqa: SIM115
+        file = open(folder / name, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"Can't write {folder / NAME}: {error.strerror}. Make the run's folder writable.") from error
+        raise UserError(f"Can't write {folder / name}: {error.strerror}. Make the folder writable.") from error
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             raise UserError(
-                f"Process {file.read().strip() or 'unknown'} is training in {folder} now; two would overwrite each "
-                "other's checkpoints. Wait for its end or stop it, then try again."
+                f"Process {file.read().strip() or 'unknown'} is {doing} {folder} now; two would {harm}. "
+                "Wait for its end or stop it, then try again."
             ) from error
         except OSError:
             yield

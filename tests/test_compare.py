@@ -1,19 +1,19 @@
-"""Embeddings in files, the similarity of two pictures, the nearest of many."""
+"""Embeddings in files, the similarity of two pictures."""
 
 import json
 import os
 
-import cv2
 import numpy as np
 import pytest
 from small_runs import write_pictures
 
 from metric_learning import compare
 from metric_learning.checks import UserError
-from metric_learning.compare import embed_to_file, read_embeddings, search, similarity
+from metric_learning.compare import embed_to_file, similarity
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.extract import Reader, embed
+from metric_learning.gallery import read_embeddings
 
 SPEC = PictureSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3, test_crop=1.0)
 
@@ -183,7 +183,7 @@ def test_files_that_hold_no_embeddings_are_one_line(paths, tmp_path):
         assert "\n" not in str(caught.value) and name in str(caught.value) and "infer.py" in str(caught.value)
 
 
-# ---- two pictures, and one among many
+# ---- two pictures
 
 
 def test_similarity_is_monotone_and_within_0_and_1():
@@ -205,18 +205,3 @@ def test_a_picture_of_a_pair_that_cannot_be_read_is_one_line(paths, tmp_path, pl
     with pytest.raises(UserError) as caught:
         compare.compare(Means(), *pair, reader())
     assert "none.jpg" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_search_gives_the_nearest_first_and_ties_in_order(tmp_path):
-    cv2.imwrite(str(tmp_path / "q.png"), np.full((16, 16, 3), (0, 0, 255), np.uint8))
-    (query,) = embed(Means(), [str(tmp_path / "q.png")], reader(), BadPictures(1))[1]
-    rows = np.stack([-query, query * 3, np.roll(query, 1), query, np.zeros(6)]).astype(np.float32)
-    cosines, order = search(Means(), str(tmp_path / "q.png"), rows, reader(), 3)
-    assert order[:2].tolist() == [1, 3] and cosines[:2] == pytest.approx([1.0, 1.0])
-    assert (np.diff(cosines) <= 0).all() and len(order) == 3
-    cosines, order = search(Means(), str(tmp_path / "q.png"), rows, reader(), 99)
-    assert len(order) == 5 and order[-1] == 0 and cosines[-1] == pytest.approx(-1.0)
-    with pytest.raises(UserError, match="other weights made them"):
-        search(Means(), str(tmp_path / "q.png"), rows[:, :4], reader(), 1)
-    with pytest.raises(UserError, match=r"none\.jpg"):
-        search(Means(), str(tmp_path / "none.jpg"), rows, reader(), 1)

@@ -37,14 +37,28 @@ def test_search_is_the_naive_ranking_ties_by_row(k):
 def test_faiss_finds_the_same(monkeypatch):
     pytest.importorskip("faiss")
     found, queries = gallery(500), gallery(50, seed=1).embeddings
+    found.embeddings[100:200] = found.embeddings[:100]
+    assert found._index._flat is not None
     by_faiss = found.search(queries, 9)
     monkeypatch.setattr("metric_learning.gallery.find_spec", lambda name: None)
-    for a, b in zip(by_faiss, found.search(queries, 9), strict=True):
+    plain = gallery(500)
+    plain.embeddings[100:200] = plain.embeddings[:100]
+    assert plain._index._flat is None
+    for a, b in zip(by_faiss, plain.search(queries, 9), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_one_query_finds_what_many_find(monkeypatch):
+    monkeypatch.setattr("metric_learning.gallery.find_spec", lambda name: None)
+    found, queries = gallery(300), gallery(50, seed=1).embeddings
+    alone = [found.search(queries[i : i + 1], 9) for i in range(50)]
+    for a, b in zip(found.search(queries, 9), zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(a, np.concatenate(b))
 
 
 def test_add_replaces_and_remove_takes_out():
     first = gallery(4)
+    assert (first.known_stamps == -1).all()
     new = np.full((3, 6), 9, np.float32) * [[1], [2], [3]]
     more = first.add(new.astype(np.float32), ["new.jpg", "2.jpg", "last.jpg"])
     assert more.paths == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "new.jpg", "last.jpg"]
@@ -52,6 +66,9 @@ def test_add_replaces_and_remove_takes_out():
     np.testing.assert_array_equal(more.embeddings[[0, 1, 3]], first.embeddings[[0, 1, 3]])
     less = more.remove(["0.jpg", "new.jpg"])
     assert less.paths == ["1.jpg", "2.jpg", "3.jpg", "last.jpg"] and less.embeddings[1, 0] == 18
+    stamped = less.add(less.embeddings[:2], ["3.jpg", "x.jpg"], np.array([[5, 6], [7, 8]])).remove(["1.jpg"])
+    assert stamped.known_stamps.tolist() == [[-1, -1], [5, 6], [-1, -1], [7, 8]]
+    assert stamped.add(less.embeddings[:1], ["3.jpg"]).known_stamps[1].tolist() == [-1, -1]
     assert len(first) == 4 and len(less.remove(less.paths)) == 0
     assert less.remove(less.paths).search(new, 3)[1].shape == (3, 0)
     with pytest.raises(UserError, match=r"no picture 'x\.jpg'"):
@@ -68,10 +85,23 @@ def test_another_models_gallery_is_refused():
         gallery().search(np.ones((1, 5)), 1)
 
 
+def test_embeddings_made_in_another_way_are_refused():
+    made = {**MODEL, "flip_test": False, "picture": {"shape": [3, 16, 16], "test_crop": 1.0}}
+    kept = Gallery(gallery().embeddings, gallery().paths, made)
+    kept.check_model("d", "w", made | {"weights": "moved", "picture": {"shape": (3, 16, 16), "test_crop": 1.0}})
+    kept.check_model("d", "w", MODEL | {"new": 1})
+    gallery().check_model("d", "w", made)  # an older file does not say it
+    for changed, said in (({"flip_test": True}, "flip_test False, not True"), ({"picture": {"test_crop": 0.5}}, "0.5")):
+        with pytest.raises(UserError, match=said):
+            kept.check_model("d", "w", made | changed)
+
+
 def test_written_whole_and_read_back(tmp_path):
-    found = gallery()
+    stamps = np.arange(60).reshape(30, 2)
+    found = Gallery(gallery().embeddings, gallery().paths, MODEL, stamps)
     found.write(tmp_path / "g.npz")
     again = Gallery.read(tmp_path / "g.npz")
+    np.testing.assert_array_equal(again.known_stamps, stamps)
     assert again.paths == found.paths and again.model == MODEL and os.listdir(tmp_path) == ["g.npz"]
     np.testing.assert_array_equal(again.embeddings, found.embeddings)
     Gallery(found.embeddings[:0], [], MODEL).write(tmp_path / "g.npz")
@@ -97,6 +127,7 @@ def test_parts_that_lie_about_their_size_and_bombs_are_refused(tmp_path):
             archive.writestr(name, real.read(name))
     refused(tmp_path / "liar.npz")
     wrong = [{"embeddings": parts["embeddings"][:5]}, {"paths": np.arange(30)}, {"model": np.array("[]")}]
+    wrong += [{"stamps": parts["stamps"][:5]}, {"stamps": np.full((30, 2), "x")}]
     wrong += [{"embeddings": parts["embeddings"] * np.nan}, {"embeddings": parts["embeddings"].astype("f8")}]
     for changed in wrong:
         np.savez(tmp_path / "wrong.npz", **parts | changed)

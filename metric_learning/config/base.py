@@ -15,10 +15,18 @@ RESUMABLE = "may change when a run is resumed"
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), resumable: bool = False, retired: str = ""
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    resumable: bool = False,
+    retired: str = "",
+    also: tuple[str, ...] = (),
 ) -> Any:
-    """A field that is an option: its default, its help, what it may be, whether a resumed run may change it."""
-    return field(default=default, metadata={"help": help, "choices": choices, RESUMABLE: resumable, "retired": retired})
+    """A field that is an option: its default, its help, what it may be, whether a resumed run may change it, and other
+    names that it may be typed by."""
+    known = {"help": help, "choices": choices, RESUMABLE: resumable, "retired": retired, "also": also}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def _parser(kind: type[Options]) -> argparse.ArgumentParser:
         default = "" if item.default in (None, "") else f" [{item.default}]"
         one_of = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
         parser.add_argument(
-            f"--{item.name}",
+            *(f"--{typed}" for typed in (item.name, *item.metadata["also"])),
             type=convert,
             default=argparse.SUPPRESS,
             nargs=2 if repeated else None,

@@ -132,22 +132,34 @@ class InferOptions(UseOptions):
     batch_size: int = option(1, "pictures a step")
     input: str | None = option(None, "a folder, a list (one path a line) or a picture to embed [the test pictures]")
     output: str | None = option(
-        None, "where the embeddings (.npz), the scores of --pairs or the classes (.csv) go [in the run's folder]"
+        None,
+        "where the embeddings (.npz), the scores of --pairs or the classes (.csv) go [in the run's folder]; "
+        "of a search in --gallery the sheet (.png) [beside it]",
     )
     pair: list[str] | None = option(None, "two pictures to compare: --pair a.jpg b.jpg")
     pairs: str | None = option(None, "pairs to score into --output: csv (a,b[,group]), or any list that eval takes")
     group: str | None = option(None, "group of the two pictures: its own operating point instead of the common one")
     threshold: float | None = option(None, "cosine from which two pictures are the same, instead of the stored one")
-    query: str | None = option(None, "a picture, to find the nearest among the embeddings in --output")
-    top_k: int = option(5, "how many of the nearest")
+    query: str | None = option(None, "a picture, to find the nearest in --gallery, or among the embeddings in --output")
+    top_k: int = option(5, "how many of the nearest", also=("topk",))
+    gallery: str | None = option(
+        None, "a folder or .npz that is searched by --query; without that the pictures of --input are added to it"
+    )
+    remove: str | None = option(None, "take a picture, a folder or those of a list (.txt) out of --gallery")
     probabilities: bool = option(False, "classify: a column for the probability of each class")
 
     def validate(self) -> None:
         super().validate()
         check_range("--top_k", self.top_k, 1, COUNT)
-        given = [f"--{name}" for name in ("pair", "pairs", "query", "input") if getattr(self, name)]
+        given = [f"--{name}" for name in ("pair", "pairs", "query", "input", "remove") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
+        if self.remove and not self.gallery:
+            raise UserError("--remove takes pictures out of a gallery; name it by --gallery.")
+        if self.gallery and (self.pair or self.pairs):
+            raise UserError("--gallery has no meaning with --pair and --pairs. Leave one of them out.")
+        if self.gallery and self.output and not self.query:
+            raise UserError("--output has no meaning with --gallery, but for the sheet of a --query. Leave it out.")
         for name in ("group", "threshold"):
             if getattr(self, name) is not None and not (self.pair or self.pairs):
                 raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs.")

@@ -11,6 +11,7 @@ from metric_learning.metrics.cosine import Floats, Indices, Similarities, check_
 
 SEARCHES = ("numpy", "faiss")
 QUERIES = 1024  # asked of faiss at once
+FEW = 8  # queries that are multiplied one by one: blocks of them would first look for equal rows in the gallery
 SPARE = 16  # more than k that faiss is asked for
 
 
@@ -35,29 +36,51 @@ def nearest(
     if k < 1:
         raise UserError(f"k must be at least 1; got {k}.")
     check_chunk(chunk)
-    check_choice("search", search, SEARCHES)
-    queries, targets = unit_rows(embeddings), unit_rows(gallery, "gallery")
-    if queries.shape[1] != targets.shape[1]:
-        raise UserError(
-            f"embeddings are {queries.shape[1]} numbers long and gallery {targets.shape[1]}; use one model."
-        )
-    if exclude_self and len(queries) != len(targets):
-        raise UserError(f"exclude_self needs gallery to be the {len(queries)} embeddings; it has {len(targets)} rows.")
-    cosines = np.full((len(queries), k), -np.inf, np.float32)
-    indices = np.full((len(queries), k), -1, np.int64)
-    wanted = min(k, len(targets) - exclude_self)
-    if wanted < 1:
+    return Index(gallery, search).search(embeddings, k, exclude_self, chunk)
+
+
+class Index:
+    """A gallery (G, D) made ready once, to be searched again and again as `nearest` does."""
+
+    def __init__(self, gallery: ArrayLike, search: str = "numpy") -> None:
+        check_choice("search", search, SEARCHES)
+        self.units = unit_rows(gallery, "gallery")
+        self._flat = _flat_index(self.units) if search == "faiss" else None
+
+    def search(
+        self, embeddings: ArrayLike, k: int, exclude_self: bool = False, chunk: int | None = None
+    ) -> tuple[Floats, Indices]:
+        """embeddings (N, D) -> (cosines (N, k), gallery indices (N, k)), as `nearest` gives them."""
+        queries, targets = unit_rows(embeddings), self.units
+        if queries.shape[1] != targets.shape[1]:
+            raise UserError(
+                f"embeddings are {queries.shape[1]} numbers long and gallery {targets.shape[1]}; use one model."
+            )
+        if exclude_self and len(queries) != len(targets):
+            raise UserError(
+                f"exclude_self needs gallery to be the {len(queries)} embeddings; it has {len(targets)} rows."
+            )
+        cosines = np.full((len(queries), k), -np.inf, np.float32)
+        indices = np.full((len(queries), k), -1, np.int64)
+        wanted = min(k, len(targets) - exclude_self)
+        if wanted < 1:
+            return cosines, indices
+        for i, candidates in self._proposed(queries, wanted, exclude_self, chunk):
+            exact = _cosines(queries[i], targets[candidates])
+            best = np.lexsort((candidates, -exact))[:k]
+            cosines[i, : best.size], indices[i, : best.size] = exact[best], candidates[best]
         return cosines, indices
-    rows: Iterator[tuple[int, Indices]]
-    if search == "faiss":
-        rows = _of_faiss(_flat_index(targets), queries, targets, wanted, exclude_self)
-    else:
-        rows = _of_numpy(queries, targets, wanted, exclude_self, chunk)
-    for i, candidates in rows:
-        exact = _cosines(queries[i], targets[candidates])
-        best = np.lexsort((candidates, -exact))[:k]
-        cosines[i, : best.size], indices[i, : best.size] = exact[best], candidates[best]
-    return cosines, indices
+
+    def _proposed(
+        self, queries: Floats, k: int, exclude_self: bool, chunk: int | None
+    ) -> Iterator[tuple[int, Indices]]:
+        """Yield (query, the gallery rows that may be among its k nearest)."""
+        if self._flat is not None:
+            return _of_faiss(self._flat, queries, self.units, k, exclude_self)
+        if len(queries) <= FEW:
+            alone = (_candidates(query, self.units, k, i if exclude_self else None) for i, query in enumerate(queries))
+            return enumerate(alone)
+        return _of_numpy(queries, self.units, k, exclude_self, chunk)
 
 
 def rounding(size: int) -> float:

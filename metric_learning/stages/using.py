@@ -1,20 +1,19 @@
 """infer: embeddings of pictures, the similarity of two, the nearest of many."""
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from metric_learning import dist
 from metric_learning.checkpoint import Run
-from metric_learning.checks import UserError
-from metric_learning.compare import embed_to_file, read_embeddings, search
+from metric_learning.compare import embed_to_file
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
-from metric_learning.stages import scoring, setup
+from metric_learning.stages import scoring, searching, setup
 from metric_learning.stages.attributes import infer_classes
 from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.measuring import all_as_test, choose
@@ -22,8 +21,11 @@ from metric_learning.stages.voting import classifies
 
 
 def infer(config: InferOptions) -> None:
-    """--pair and --pairs compare pictures, --query searches; otherwise pictures are embedded or classified."""
+    """--pair and --pairs compare, --query searches, --gallery keeps; otherwise pictures are embedded or classified."""
     setup.begin(config)
+    if config.remove:
+        searching.remove(config)
+        return
     if classifies(config):
         infer_classes(config)
         return
@@ -40,11 +42,14 @@ def infer(config: InferOptions) -> None:
             scoring.score_list(config, str(config.pairs), judged, predictor, reader, run)
         return
     output = setup.output_file(config.output, run, "embeddings.npz")
+    made = searching.made_by(file, embedder, reader)
     if config.query:
-        _query(config, config.query, predictor, reader, file, output)
+        searching.query(config, made, predictor, reader, _judge(config, file, reader), output)
+    elif config.gallery:
+        searching.extend(config, _pictures(config, run), made, predictor, reader)
     else:
         setup.check_writable(output.parent, "--output")
-        _embed(config, embedder, predictor, reader, file, run, output)
+        _embed(config, made, embedder, predictor, reader, run, output)
 
 
 def _judge(config: InferOptions, file: Path, reader: Reader) -> scoring.Judge:
@@ -53,50 +58,25 @@ def _judge(config: InferOptions, file: Path, reader: Reader) -> scoring.Judge:
     return scoring.judge(config, saved_calibration(file), reader, means)
 
 
-def _digest(file: Path) -> str:
-    """What tells weights from others, wherever they lie."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
-
-
-def _query(config: InferOptions, query: str, predictor: Predictor, reader: Reader, file: Path, output: Path) -> None:
-    scoring.check_picture(query)
-    embeddings, paths, model = read_embeddings(output)
-    if model.get("digest") != _digest(file):
-        raise UserError(
-            f"The embeddings {output} were made with other weights ({model.get('weights')}), not {file}. "
-            "Name those by --pretrained_model, or embed again."
-        )
-    judged = _judge(config, file, reader)
-    cosines, rows = search(predictor, query, embeddings, reader, config.top_k, judged.means)
-    if judged.calibration is None:
-        print(f"Similarity, {scoring.UNCALIBRATED}.")
-    values = judged.similarity(cosines, None)
-    for place, (value, cosine, row) in enumerate(zip(values, cosines, rows, strict=True), start=1):
-        print(f"{place:3d}  similarity {value:.4f}  cosine {cosine:.4f}  {paths[row]}")
-
-
 def _embed(
     config: InferOptions,
+    made: dict[str, Any],
     embedder: Embedder,
     predictor: Predictor,
     reader: Reader,
-    file: Path,
     run: Run | None,
     output: Path,
 ) -> None:
     paths = _pictures(config, run)
     bad = BadPictures(len(paths), config.max_bad_pictures)
-    model = {"weights": str(file), "digest": _digest(file), **embedder.spec.to_dict()}
-    count, left_out = embed_to_file(predictor, paths, reader, bad, output, model)
+    count, left_out = embed_to_file(predictor, paths, reader, bad, output, made)
     if not dist.is_first():
         return
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
     print(f"{count:,} embeddings of {embedder.size} numbers each ({left_out} pictures left out), {predictor.way}")
     print(f"Written: {output} (embeddings, paths, model)")
-    typed = ("pretrained_model", "checkpoint", "model_save_dir")
-    same = "".join(f" --{name}={shlex.quote(getattr(config, name))}" for name in typed if name in config.typed)
+    same = searching.typed_weights(config)
     a, b = shlex.quote(paths[0]), shlex.quote(paths[-1])
     print(f"Next: python infer.py{same} --pair {a} {b}")
     print(f"      python infer.py{same} --query {a} --output={shlex.quote(str(output))}")
