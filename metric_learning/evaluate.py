@@ -21,6 +21,7 @@ from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accur
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.groups import GroupedResult, per_group
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
+from metric_learning.metrics.reranking import Rerank
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.metrics.team import Team
@@ -47,9 +48,9 @@ def embed_set(predictor: Predictor, pictures: PictureSet, reader: Reader, bad: B
     return Embedded(embeddings, pictures.labels[kept], groups, taken(pictures.paths, kept))
 
 
-def retrieval(embedded: Embedded, team: Team = dist.EVERYONE) -> RetrievalMetrics:
+def retrieval(embedded: Embedded, team: Team = dist.EVERYONE, rerank: Rerank | None = None) -> RetrievalMetrics:
     """Recall@1 and @10, MAP@R and the like: every picture queries all the others. A team shares the work."""
-    return retrieval_metrics(embedded.embeddings, embedded.labels, team=team)
+    return retrieval_metrics(embedded.embeddings, embedded.labels, team=team, rerank=rerank)
 
 
 def verification(

@@ -28,7 +28,7 @@ class Report:
     about: what was measured and how (data, split, model, sizes, seed, versions), in the order to print. pairs: which
     pairs the verification is over, in words. folds: group -> accuracy over folds. best: group -> accuracy at the best
     threshold on the list itself. stored: the same pairs at the thresholds that travel with the weights, which were
-    chosen on the pairs that stored_on names.
+    chosen on the pairs that stored_on names. reranked: the figures of retrieval after a re-ranking, and how.
     """
 
     about: Mapping[str, object] = field(default_factory=dict)
@@ -39,12 +39,14 @@ class Report:
     best: Mapping[str, BestAccuracy] = field(default_factory=dict)
     stored: StoredFigures | None = None
     stored_on: str = ""
+    reranked: RetrievalMetrics | None = None
+    reranked_how: str = ""
 
     def text(self) -> str:
         """The report for a terminal, ending in a newline."""
         parts = [table([[name, str(value)] for name, value in self.about.items()], left=2)] if self.about else []
         if self.retrieval is not None:
-            parts.append(retrieval_text(self.retrieval))
+            parts.append(retrieval_text(self.retrieval, self.reranked, self.reranked_how))
         if self.verification is not None:
             parts.append(verification_text(self.verification, self.pairs))
         if self.folds:
@@ -60,6 +62,7 @@ class Report:
         return {
             "about": {name: plain(value) for name, value in self.about.items()},
             "retrieval": plain(self.retrieval),
+            **({"reranked": plain(self.reranked | {"how": self.reranked_how})} if self.reranked else {}),
             "pairs": self.pairs if self.verification is not None else None,
             "verification": plain(self.verification and asdict(self.verification)),
             "folds": {name: plain(asdict(found)) for name, found in self.folds.items()},
@@ -117,13 +120,16 @@ def number(value: float | None, places: int = 4) -> str:
     return UNDEFINED if value is None else f"{value:.{places}f}"
 
 
-def retrieval_text(figures: RetrievalMetrics) -> str:
-    """The counts in a sentence, then a figure a line, in %."""
+def retrieval_text(figures: RetrievalMetrics, reranked: RetrievalMetrics | None = None, how: str = "") -> str:
+    """The counts in a sentence, then a figure a line, in %; beside it that after a re-ranking, if there was one."""
     queries, valid, without = (int(figures[name] or 0) for name in COUNTS)
     said = f"Retrieval, %: {queries:,} queries, {valid:,} valid, {without:,} without a positive"
     names = [name for name in figures if name not in COUNTS]
-    rows = [[_title(name), percent(figures[name]), _note(name)] for name in names]
-    return said + "\n" + indent(table([[a, b.rjust(6), c] for a, b, c in rows], left=3))
+    rows = [[_title(name), percent(figures[name]).rjust(6), _note(name)] for name in names]
+    if reranked is not None:
+        said += f"; on the right re-ranked by k-reciprocal neighbours ({how})"
+        rows = [[*row[:2], percent(reranked[name]).rjust(6), row[2]] for row, name in zip(rows, names, strict=True)]
+    return said + "\n" + indent(table(rows, left=len(rows[0]) if rows else 1))
 
 
 def _title(name: str) -> str:

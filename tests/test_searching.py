@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from naive_reranking import final_distances
 from small_runs import write_pictures
 from test_compare import Means, reader
 
@@ -225,6 +226,24 @@ def test_the_sheet_is_never_written_over_a_picture(paths, capsys):
     assert Path("shop/gallery.search.png").is_file() and extend("shop", gallery="shop").seen == 0
     Path("g/gallery.search.png").mkdir()
     assert query(capsys, paths[0])[-1].startswith("No sheet of pictures: Can't write g/gallery.search.png")
+
+
+def test_hits_are_re_ranked_among_themselves(paths, capsys, monkeypatch):
+    extend()
+    plain = query(capsys, paths[4], "--top_k=12")
+    same = query(capsys, paths[4], "--top_k=12", "--rerank=True", "--rerank_lambda=1")
+    assert same[1] == "Re-ranked: the nearest 12, by k-reciprocal neighbours among them (k1=20, k2=6, lambda=1)."
+    assert [line.split()[-1] for line in same[2:]] == [line.split()[-1] for line in plain[1:]]
+    found = query(capsys, paths[4], "--top_k=4", "--rerank=True", "--rerank_k1=3", "--rerank_k2=2")
+    rows = read().embeddings
+    order = [int(row) for row in read().search(rows[4:5], 12)[1][0]]
+    scores = 0.3 - np.array(final_distances([rows[4], *rows[order]], 3, 2, 0.3))[0, 1:]
+    best = np.argsort(-scores, kind="stable")[:4]
+    assert [line.split()[-1] for line in found[2:6]] == [read().paths[order[i]] for i in best]
+    assert [float(line.split()[2]) for line in found[2:6]] == pytest.approx(scores[best], abs=1e-4)
+    monkeypatch.setattr(searching, "MOST", 3)
+    with pytest.raises(UserError, match="orders the 3 nearest at most"):
+        query(capsys, paths[4], "--top_k=4", "--rerank=True")
 
 
 def test_embeddings_of_output_are_searched_in_the_same_way(paths, capsys):

@@ -28,6 +28,10 @@ class UseOptions(Options):
     partial_weights: bool = option(False, "take what fits of weights that do not fit as a whole")
     group_means: bool = option(True, "pairs: take off the mean embedding of their group, where the weights hold those")
     flip_test: bool = option(False, "add the embedding of the mirrored picture")
+    rerank: bool = option(False, "order what is nearest anew, by k-reciprocal neighbours: retrieval, --query")
+    rerank_k1: int = option(20, "rerank: neighbours that a picture is encoded by")
+    rerank_k2: int = option(6, "rerank: pictures whose codes are averaged")
+    rerank_lambda: float = option(0.3, "rerank: share of the original distance")
     task: str | None = option(
         None, "embed: by distances; classify: what class a picture is of; by default as the weights say", choices=TASKS
     )
@@ -57,6 +61,12 @@ class UseOptions(Options):
             check_range("--test_crop", self.test_crop, 0.1, 1)
         if self.pretrained_model and self.checkpoint and self.pretrained_model != self.checkpoint:
             raise UserError("--pretrained_model and --checkpoint name two different weights; give one of them.")
+        for name in ("rerank_k1", "rerank_k2", "rerank_lambda"):
+            if name in self.typed and not self.rerank:
+                raise UserError(f"--{name} has no meaning without --rerank=True.")
+        check_range("--rerank_k1", self.rerank_k1, 1, 200)
+        check_range("--rerank_k2", self.rerank_k2, 1, self.rerank_k1)
+        check_range("--rerank_lambda", self.rerank_lambda, 0, 1)
         self._check_vote()
 
     def _check_vote(self) -> None:
@@ -117,7 +127,9 @@ class EvalOptions(UseOptions):
             raise UserError("--calibrate_far needs a file to write; name one by --calibrate.")
         if self.calibrate and self.templates:
             raise UserError("--calibrate takes pairs of pictures: templates score higher. Leave --templates out.")
-        without = ("pairs", "templates", "folds", "fars", "output", "calibrate", "calibrate_far", "group_means")
+        if self.rerank and self.pairs:
+            raise UserError("--rerank has no meaning with --pairs: pairs are not ranked. Leave one of them out.")
+        without = ("rerank", "pairs", "templates", "folds", "fars", "output", "calibrate", "calibrate_far", "group_means")
         if self.clean and (useless := [name for name in without if name in self.typed]):
             raise UserError(
                 f"--clean measures nothing, so --{useless[0]} has no meaning with it. Leave one of them out."
@@ -154,6 +166,8 @@ class InferOptions(UseOptions):
         given = [f"--{name}" for name in ("pair", "pairs", "query", "input", "remove") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
+        if self.rerank and not self.query:
+            raise UserError("--rerank orders what a --query finds; give one.")
         if self.remove and not self.gallery:
             raise UserError("--remove takes pictures out of a gallery; name it by --gallery.")
         if self.gallery and (self.pair or self.pairs):

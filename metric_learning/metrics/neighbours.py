@@ -42,9 +42,9 @@ def nearest(
 class Index:
     """A gallery (G, D) made ready once, to be searched again and again as `nearest` does."""
 
-    def __init__(self, gallery: ArrayLike, search: str = "numpy") -> None:
+    def __init__(self, gallery: ArrayLike, search: str = "numpy", what: str = "gallery") -> None:
         check_choice("search", search, SEARCHES)
-        self.units = unit_rows(gallery, "gallery")
+        self.units = unit_rows(gallery, what)
         self._flat = _flat_index(self.units) if search == "faiss" else None
 
     def search(

@@ -16,6 +16,7 @@ from metric_learning.metrics import ranks, sorting
 from metric_learning.metrics.arrangement import arranged
 from metric_learning.metrics.cosine import Indices, Similarities, check_chunk, labels_of, matrix_of, unit_rows
 from metric_learning.metrics.neighbours import nearest
+from metric_learning.metrics.reranking import Rerank, Reranked
 from metric_learning.metrics.team import ALONE, Team
 
 __all__ = ["RetrievalMetrics", "nearest", "retrieval_metrics"]
@@ -34,6 +35,7 @@ def retrieval_metrics(
     chunk: int | None = None,
     progress: Callable[[int], object] | None = None,
     team: Team = ALONE,
+    rerank: Rerank | None = None,
 ) -> RetrievalMetrics:
     """embeddings (N, D), labels (N,) -> named figures in 0..1 and counts; None where a figure has nothing to stand on.
 
@@ -50,7 +52,7 @@ def retrieval_metrics(
 
     map_at_r=False gives the counts and recalls only, at the price of one count a query. progress is called with the
     number of queries done since the last call (`tqdm.update` fits). team: processes that share the work; each gets the
-    figures of one process, to the bit.
+    figures of one process, to the bit. rerank: ranks by `reranking.Reranked` instead of by cosines.
 
     Where no class is large (33 pictures at most; 2,048 for map_at_r=False) tiles of 2048 x 2048 cosines are counted and
     forgotten; each serves both its sides where the pictures query one another. Otherwise a slab of whole rows is held,
@@ -71,13 +73,17 @@ def retrieval_metrics(
     others = labels
     if gallery is not None and gallery_labels is not None:
         others = labels_of(gallery_labels, len(np.asarray(gallery)), "gallery_labels")
-    found = _counted(embeddings, labels, gallery, others, map_at_r, progress, team)
+    found = None if rerank else _counted(embeddings, labels, gallery, others, map_at_r, progress, team)
     if found is None:
-        queries = unit_rows(embeddings)
-        similarities = Similarities(queries, queries if gallery is None else unit_rows(gallery, "gallery"), chunk)
+        similarities = Reranked(embeddings, gallery, rerank, chunk) if rerank else _plain(embeddings, gallery, chunk)
         positives = sorting.Positives(labels, others, exclude_self=gallery is None)
         found = sorting.ranks_by_rows(similarities, positives, map_at_r, team, progress)
     return _figures(found, ks, map_at_r)
+
+
+def _plain(embeddings: ArrayLike, gallery: ArrayLike | None, chunk: int | None) -> Similarities:
+    queries = unit_rows(embeddings)
+    return Similarities(queries, queries if gallery is None else unit_rows(gallery, "gallery"), chunk)
 
 
 def _counted(

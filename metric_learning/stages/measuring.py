@@ -1,5 +1,6 @@
 """eval: what an embedding is worth on pictures that it was not trained on."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +22,11 @@ from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
-from metric_learning.evaluate import embed_set, retrieval, verification, verify_pairs
+from metric_learning.evaluate import Embedded, embed_set, retrieval, verification, verify_pairs
 from metric_learning.extract import Reader
 from metric_learning.metrics.calibration import calibrate, calibrate_all_pairs
 from metric_learning.metrics.group_means import GroupMeans
+from metric_learning.metrics.reranking import Rerank
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.report import Report
@@ -133,11 +135,21 @@ def _over_set(config: EvalOptions, weights: Weights) -> Measured:
     found = embed_set(weights.predictor, pictures, weights.reader, bad)
     about, apart = weights.about(config, pictures, split), found.less(weights.means)
     fit = partial(calibrate_all_pairs, apart.embeddings, apart.labels, apart.groups, config.calibrate_far)
+    ranked: dict[str, Any] = {"retrieval": retrieval(found), **_reranked(config, found)}
     if found.groups is None and len(np.unique(found.labels)) < 2:
-        return Measured(Report(about, retrieval(found)), bad, fit)
+        return Measured(Report(about, **ranked), bad, fit)
     counts = StoredCounts(weights.calibration) if weights.calibration else None
     pairs = verification(apart, fars_of(config.fars), counts)
-    return Measured(Report(about, retrieval(found), pairs, **_stored(counts)), bad, fit)
+    return Measured(Report(about, verification=pairs, **ranked, **_stored(counts)), bad, fit)
+
+
+def _reranked(config: EvalOptions, found: Embedded) -> dict[str, Any]:
+    """The figures of retrieval after re-ranking, where it is asked for, and what they cost."""
+    if not config.rerank:
+        return {}
+    how, start = Rerank(config.rerank_k1, config.rerank_k2, config.rerank_lambda), time.perf_counter()
+    figures = retrieval(found, rerank=how)
+    return {"reranked": figures, "reranked_how": f"{how}, {time.perf_counter() - start:.1f} s"}
 
 
 def _stored(counts: StoredCounts | None) -> dict[str, Any]:

@@ -23,11 +23,13 @@ from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_write
 from metric_learning.gallery import Gallery, read_embeddings
 from metric_learning.lock import held
+from metric_learning.metrics.reranking import Rerank, reranked_hits
 from metric_learning.sheets import Cell, in_rows, picture_sheet
 from metric_learning.stages import scoring, setup
 from metric_learning.stages.inputs import LISTS, pictures_of_list
 
 COLUMNS, ROWS = 8, 50  # of the sheet, at most
+SHORTLIST, MOST = 200, 2000  # hits that are re-ranked, if no more are asked for; and at most
 
 
 def made_by(file: Path, embedder: Embedder, reader: Reader) -> dict[str, Any]:
@@ -189,21 +191,37 @@ def query(
     if judged.means is not None:
         gallery = replace(gallery, embeddings=judged.means.taken_off(gallery.embeddings, None))
         found = judged.means.taken_off(found, None)
-    cosines, rows = (part[0] for part in gallery.search(found, config.top_k))
+    cosines, rows, scores = _nearest(config, gallery, found)
     if judged.calibration is None:
         print(f"Similarity, {scoring.UNCALIBRATED}.")
     if config.top_k > len(gallery):
         print(f"The gallery holds {len(gallery):,} pictures, fewer than --top_k={config.top_k}.")
     cells = [Cell(typed, ["query", os.path.basename(typed)])]
-    for number, (value, cosine, row) in enumerate(
-        zip(judged.similarity(cosines, None), cosines, rows, strict=True), start=1
-    ):
-        path = gallery.paths[row]
-        lost = "" if os.path.exists(path) else "  (the file is gone)"
-        print(f"{number:3d}  similarity {value:.4f}  cosine {cosine:.4f}  {path}{lost}")
-        cells.append(Cell(path, [f"{number}: {value:.4f}", f"cosine {cosine:.4f}", os.path.basename(path)]))
+    for i, (value, cosine) in enumerate(zip(judged.similarity(cosines, None), cosines, strict=True)):
+        path = gallery.paths[rows[i]]
+        anew = [] if scores is None else [f"re-ranked {scores[i]:.4f}"]
+        lost = [] if os.path.exists(path) else ["(the file is gone)"]
+        print("  ".join([f"{i + 1:3d}", *anew, f"similarity {value:.4f}", f"cosine {cosine:.4f}", path, *lost]))
+        cells.append(Cell(path, [f"{i + 1}: {value:.4f}", f"cosine {cosine:.4f}", *anew, os.path.basename(path)]))
     if dist.is_first():
         _draw(sheet, cells, bool(config.gallery and config.output))
+
+
+def _nearest(
+    config: InferOptions, gallery: Gallery, found: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32] | None]:
+    """(cosines (K,), rows (K,) of the gallery, scores (K,) of a re-ranking or None), nearest first."""
+    if not config.rerank:
+        cosines, rows = gallery.search(found, config.top_k)
+        return cosines[0], rows[0], None
+    if config.top_k > MOST:
+        raise UserError(f"--rerank orders the {MOST:,} nearest at most; got --top_k={config.top_k}.")
+    how = Rerank(config.rerank_k1, config.rerank_k2, config.rerank_lambda)
+    cosines, rows = (part[0] for part in gallery.search(found, max(SHORTLIST, config.top_k)))
+    scores = reranked_hits(found[0], gallery.embeddings[rows], how)
+    order = np.argsort(-scores, kind="stable")[: config.top_k]
+    print(f"Re-ranked: the nearest {len(rows):,}, by k-reciprocal neighbours among them ({how}).")
+    return cosines[order], rows[order], scores[order]
 
 
 def sheet_of(place: Path) -> Path:

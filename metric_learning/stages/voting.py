@@ -20,7 +20,7 @@ from metric_learning.metrics.votes import FusionHead, fit_fusion, fit_weights, v
 from metric_learning.stages import setup
 
 # What only embeddings are asked: with one of these a classifier is used as an embedder.
-OF_EMBEDDINGS = ("pair", "pairs", "query", "gallery", "templates", "calibrate", "clean")
+OF_EMBEDDINGS = ("pair", "pairs", "query", "gallery", "rerank", "templates", "calibrate", "clean")
 
 
 class Said(NamedTuple):
