@@ -66,6 +66,17 @@ def test_text_says_all_of_it():
     assert "nan" not in text.replace("nan\n", "", 1).lower()
 
 
+def test_figures_after_a_re_ranking_stand_beside_the_others():
+    rows, labels = np.eye(5)[[0, 0, 1, 1, 2]], [0, 1, 1, 0, 2]
+    plain, better = retrieval_metrics(rows, labels), retrieval_metrics(np.eye(5)[[0, 1, 1, 0, 2]], labels)
+    report = Report(retrieval=plain, reranked=better, reranked_how="k1=20, 0.1 s")
+    assert "without a positive; on the right re-ranked by k-reciprocal neighbours (k1=20, 0.1 s)" in report.text()
+    assert line_of(report.text(), "Recall@1 ").split() == ["Recall@1", "0.00", "100.00"]
+    assert line_of(report.text(), "Recall@1, all").startswith("Recall@1, all     0.00   80.00  a query without")
+    assert report.to_dict()["reranked"] == {**better, "how": "k1=20, 0.1 s"}
+    assert "reranked" not in Report(retrieval=plain).to_dict()
+
+
 def test_one_group_has_no_bias_table():
     text = Report(verification=all_pairs(np.eye(3), [0, 0, 1])).text()
     assert "Ability" in text
