@@ -66,7 +66,15 @@ def page(about: dict[str, Any], found: dict[str, Any]) -> str:
         for how in ("plain", "rerank"):
             run = found[f"rank {how} {count}"]
             figures = [f"{100 * run[name]:.2f}" for name in ("recall@1", "map@r")]
-            ranks.append([f"{count:,}", {"plain": "cosine", "rerank": "re-ranked"}[how], run["seconds"], run["peak_mb"], *figures])
+            ranks.append(
+                [
+                    f"{count:,}",
+                    {"plain": "cosine", "rerank": "re-ranked"}[how],
+                    run["seconds"],
+                    run["peak_mb"],
+                    *figures,
+                ]
+            )
     return "\n\n".join([said(about), *(grid(rows[0], rows[1:]) for rows in (searches, ranks))])
 
 
@@ -99,7 +107,12 @@ def search(count: int, how: str) -> dict[str, Any]:
         many = seconds(lambda: index.search(queries, 5, chunk=64))
         cosines, places = index.search(queries, 5, chunk=64)
         answers = [float(cosines.sum(dtype=np.float64)), places.tolist()[::50]]
-        return {"ready_s": round(ready, 2), "one_ms": round(1000 * one, 1), "many_s": round(many, 2), "answers": answers}
+        return {
+            "ready_s": round(ready, 2),
+            "one_ms": round(1000 * one, 1),
+            "many_s": round(many, 2),
+            "answers": answers,
+        }
 
     return measured(job)
 
@@ -148,7 +161,9 @@ def shortlists(file: Path, data_dir: str) -> dict[str, Any]:
             order = np.argsort(-reranked_hits(rows[i], rows[near], Rerank()), kind="stable")
             hits.append(labels[near[order]] == labels[i])
         spent = time.perf_counter() - start
-        found[f"re-ranked, nearest {most}"] = figures_of(hits, labels) | {"ms a query": round(1000 * spent / len(rows), 1)}
+        found[f"re-ranked, nearest {most}"] = figures_of(hits, labels) | {
+            "ms a query": round(1000 * spent / len(rows), 1)
+        }
     return found
 
 
@@ -157,10 +172,14 @@ def labels_of(paths: list[str], data_dir: str) -> Any:
 
     from metric_learning.data.splits import load_splits
 
-    splits = load_splits(data_dir, test_classes=None if (Path(data_dir) / "Ebay_test.txt").is_file() else 0.0, val_classes=0.0)
+    splits = load_splits(
+        data_dir, test_classes=None if (Path(data_dir) / "Ebay_test.txt").is_file() else 0.0, val_classes=0.0
+    )
     classes = {}
     for part in (splits.train, splits.test):
-        classes |= {str(Path(path).resolve()): part.classes[label] for path, label in zip(part.paths, part.labels, strict=True)}
+        classes |= {
+            str(Path(path).resolve()): part.classes[label] for path, label in zip(part.paths, part.labels, strict=True)
+        }
     return np.array([classes[str(Path(path).resolve())] for path in paths])
 
 

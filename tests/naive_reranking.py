@@ -10,8 +10,10 @@ def final_distances(embeddings, k1, k2, weight):
     everyone = range(len(embeddings))
     d = [[1 - cosine(x, y) for y in embeddings] for x in embeddings]
 
+    order = [sorted((j for j in everyone if j != i), key=lambda j, i=i: (d[i][j], j)) for i in everyone]
+
     def nearest(i, k):  # Eq. 2, the picture itself before all others
-        return [i, *sorted((j for j in everyone if j != i), key=lambda j: (d[i][j], j))[:k]]
+        return [i, *order[i][:k]]
 
     def reciprocal(i, k):  # Eq. 3
         return {j for j in nearest(i, k) if i in nearest(j, k)}

@@ -125,10 +125,10 @@ def test_another_models_gallery_is_neither_extended_nor_searched(paths, capsys, 
 def test_two_processes_at_once_are_refused(paths):
     pytest.importorskip("fcntl")
     extend("shop/class00")
-    hold = "import sys\nfrom pathlib import Path\nfrom metric_learning.stages.searching import _alone\n"
-    hold += "with _alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    hold = "import sys\nfrom pathlib import Path\nfrom metric_learning.lock import held\n"
+    hold += "with held(Path(sys.argv[1]), '.gallery.npz.lock'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     root = Path(metric_learning.__file__).parents[1]
-    place = os.path.abspath("g/gallery.npz")
+    place = os.path.abspath("g")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", hold, place], cwd=root, **pipes) as other:
         assert other.stdout.readline() == "held\n"
@@ -232,12 +232,12 @@ def test_hits_are_re_ranked_among_themselves(paths, capsys, monkeypatch):
     extend()
     plain = query(capsys, paths[4], "--top_k=12")
     same = query(capsys, paths[4], "--top_k=12", "--rerank=True", "--rerank_lambda=1")
-    assert same[1] == "Re-ranked: the nearest 12, by k-reciprocal neighbours among them (k1=20, k2=6, lambda=1)."
+    assert same[0] == "Re-ranked: the nearest 12, by k-reciprocal neighbours among them (k1=20, k2=6, lambda=1)."
     assert [line.split()[-1] for line in same[2:]] == [line.split()[-1] for line in plain[1:]]
     found = query(capsys, paths[4], "--top_k=4", "--rerank=True", "--rerank_k1=3", "--rerank_k2=2")
     rows = read().embeddings
     order = [int(row) for row in read().search(rows[4:5], 12)[1][0]]
-    scores = 0.3 - np.array(final_distances([rows[4], *rows[order]], 3, 2, 0.3))[0, 1:]
+    scores = 1 - np.array(final_distances([rows[4], *rows[order]], 3, 2, 0.3))[0, 1:]
     best = np.argsort(-scores, kind="stable")[:4]
     assert [line.split()[-1] for line in found[2:6]] == [read().paths[order[i]] for i in best]
     assert [float(line.split()[2]) for line in found[2:6]] == pytest.approx(scores[best], abs=1e-4)

@@ -61,12 +61,12 @@ class UseOptions(Options):
             check_range("--test_crop", self.test_crop, 0.1, 1)
         if self.pretrained_model and self.checkpoint and self.pretrained_model != self.checkpoint:
             raise UserError("--pretrained_model and --checkpoint name two different weights; give one of them.")
-        for name in ("rerank_k1", "rerank_k2", "rerank_lambda"):
-            if name in self.typed and not self.rerank:
-                raise UserError(f"--{name} has no meaning without --rerank=True.")
         check_range("--rerank_k1", self.rerank_k1, 1, 200)
         check_range("--rerank_k2", self.rerank_k2, 1, self.rerank_k1)
         check_range("--rerank_lambda", self.rerank_lambda, 0, 1)
+        for name in ("rerank_k1", "rerank_k2", "rerank_lambda"):
+            if name in self.typed and not self.rerank:
+                raise UserError(f"--{name} has no meaning without --rerank=True.")
         self._check_vote()
 
     def _check_vote(self) -> None:
@@ -129,7 +129,17 @@ class EvalOptions(UseOptions):
             raise UserError("--calibrate takes pairs of pictures: templates score higher. Leave --templates out.")
         if self.rerank and self.pairs:
             raise UserError("--rerank has no meaning with --pairs: pairs are not ranked. Leave one of them out.")
-        without = ("rerank", "pairs", "templates", "folds", "fars", "output", "calibrate", "calibrate_far", "group_means")
+        without = (
+            "rerank",
+            "pairs",
+            "templates",
+            "folds",
+            "fars",
+            "output",
+            "calibrate",
+            "calibrate_far",
+            "group_means",
+        )
         if self.clean and (useless := [name for name in without if name in self.typed]):
             raise UserError(
                 f"--clean measures nothing, so --{useless[0]} has no meaning with it. Leave one of them out."

@@ -49,9 +49,8 @@ class Rerank:
 class Reranked(Similarities):
     """Scores of queries (Q, D) and a gallery (G, D), or of the queries among themselves, in slabs as `Similarities`.
 
-    A score is lambda cos + (1 - lambda) J, J being the Jaccard similarity of two codes: lambda minus the paper's
-    distance d* = (1 - lambda)(1 - J) + lambda d (Eq. 12), so that higher is nearer. In 0..1 but for lambda times a
-    negative cosine.
+    A score is lambda cos + (1 - lambda) J, J being the Jaccard similarity of two codes: 1 minus the paper's distance
+    d* = (1 - lambda)(1 - J) + lambda d (Eq. 12), so that higher is nearer. In -lambda..1.
 
     Memory, beside the rows and a slab: 8 (k1 + 1) bytes a picture for its neighbours, and 16 for each number of its
     code that is not 0. Time: two products of all with all, and for each picture the sum over the codes that share a

@@ -25,7 +25,7 @@ def scores(queries, gallery=None, how=Rerank(), **changed) -> np.ndarray:
 
 
 def expected(embeddings, how: Rerank) -> np.ndarray:
-    return how.weight - np.array(final_distances(embeddings, how.k1, how.k2, how.weight))
+    return 1 - np.array(final_distances(embeddings, how.k1, how.k2, how.weight))
 
 
 SETTINGS = [Rerank(), Rerank(6, 3, 0.3), Rerank(5, 1, 0.0), Rerank(7, 7, 0.9), Rerank(1, 1, 0.5), Rerank(200, 2, 0.1)]
