@@ -6,7 +6,8 @@ python benchmarks/search.py --embeddings all.npz --data_dir <data>/grocery_sop
 The first draws faces (5 pictures a class, each a class centre and noise, 512 numbers), searches them for one picture
 and for 1,000, and measures their retrieval with and without re-ranking; every run is a process of its own, seconds are
 medians. The second takes embeddings that `infer.py --output=all.npz` wrote of the test pictures of the data, and orders
-them by cosine, re-ranked, and re-ranked among each query's nearest M alone, as `infer.py --rerank` does. Both print JSON.
+them by cosine, re-ranked, and re-ranked among each query's nearest M alone, as `infer.py --rerank` does. Both
+print JSON.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking again, from the equations of the paper over whole matrices. Imports nothing from the package."""
+"""k-reciprocal re-ranking again, by the paper's equations over whole matrices. Imports nothing from the package."""
 
 import math
 

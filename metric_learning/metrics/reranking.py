@@ -1,4 +1,4 @@
-"""Re-ranking by k-reciprocal neighbours: two pictures are alike if the same pictures are near to both, and both to them.
+"""Re-ranking by k-reciprocal neighbours: pictures are alike if the same ones are near to both, and both to them.
 
 Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017 (arXiv 1701.08398).
 No labels are looked at. What is ranked is a set: queries and gallery together, as in the paper's own code, so a
@@ -107,8 +107,9 @@ def reranked_hits(query: ArrayLike, hits: ArrayLike, how: Rerank) -> Floats:
 
     Neighbours are looked for among the query and its hits alone, so the cost does not grow with the gallery.
     """
-    scores = [slab.copy() for _, slab in Reranked(np.asarray(query)[None], hits, how).slabs()]
-    return np.concatenate(scores)[0]
+    found: tuple[int, Floats] = next(Reranked(np.asarray(query)[None], hits, how).slabs())
+    scores: Floats = found[1][0]
+    return scores
 
 
 # ---- the steps of the paper
@@ -148,7 +149,7 @@ def neighbours(index: Index, embeddings: ArrayLike, k: int) -> NDArray[np.int32]
 
 
 def reciprocal(near: NDArray[np.int32]) -> Bools:
-    """near (N, K) -> (N, K): whether i is among the neighbours of its neighbour as well, which makes R(i, k) (Eq. 3)."""
+    """near (N, K) -> (N, K): which neighbours of i have i among their own, too: the set R(i, k) (Eq. 3)."""
     found = np.empty(near.shape, bool)
     for start in range(0, len(near), BLOCK):
         here = slice(start, start + BLOCK)
@@ -173,8 +174,8 @@ def encoded(units: Floats, near: NDArray[np.int32], k1: int) -> Codes:
         inside = ((second[..., None] == first[:, None, None, :]) & held[:, None, None, :]).any(axis=3) & there
         taken = there & (3 * inside.sum(axis=2) >= 2 * there.sum(axis=2))[:, :, None]
         row = np.arange(len(first), dtype=np.int64)
-        keys = (np.repeat(row, held.sum(axis=1)) * len(near) + first[held],)
-        keys += (np.repeat(row, taken.sum(axis=(1, 2))) * len(near) + second[taken],)
+        keys = [np.repeat(row, held.sum(axis=1)) * len(near) + first[held]]
+        keys.append(np.repeat(row, taken.sum(axis=(1, 2))) * len(near) + second[taken])
         rows, found = np.divmod(np.unique(np.concatenate(keys)), len(near))
         counts.append(np.bincount(rows, minlength=len(first)))
         columns.append(found.astype(np.int32))

@@ -13,13 +13,16 @@ from metric_learning.metrics.reranking import Rerank, Reranked, reranked_hits
 from metric_learning.metrics.retrieval import retrieval_metrics
 
 
+PAPER = Rerank()
+
+
 def clusters(seed: int, count: int = 40, classes: int = 8, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, count)
     return rng.normal(size=(classes, size))[labels] + rng.normal(size=(count, size)), labels
 
 
-def scores(queries, gallery=None, how=Rerank(), **changed) -> np.ndarray:
+def scores(queries, gallery=None, how=PAPER, **changed) -> np.ndarray:
     slabs = [slab.copy() for _, slab in Reranked(queries, gallery, how, **changed).slabs()]
     return np.concatenate(slabs) if slabs else np.empty((0, 0))
 
