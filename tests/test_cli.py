@@ -190,8 +190,32 @@ def test_a_pair_and_a_search(here) -> None:
     assert 0 <= float(said.out.split("similarity ")[1].split()[0]) <= 1
     refused(run("infer", f"--query={a}", "--output=none.npz"), "none.npz", "Make them with infer.py")
     assert run("infer", "--input=data", "--output=all").status == 0
-    found = run("infer", f"--query={a}", "--output=all", "--top_k=3").out.splitlines()[-3:]
-    assert found[0].split()[3:] == ["cosine", "1.0000", a] and len(found) == 3
+    found = run("infer", f"--query={a}", "--output=all", "--top_k=3").out.splitlines()[-4:]
+    assert found[0].split()[3:] == ["cosine", "1.0000", a] and found[3] == "Written: all.search.png"
+
+
+@pytest.mark.slow
+def test_a_gallery_from_its_making_to_its_end(here) -> None:
+    made = run("infer", "--gallery=shop", "--input=data/class00")
+    assert made.status == 0 and "Added: 5 pictures" in made.out, made
+    proposed = made.out.splitlines()[-1].removeprefix("Next: python infer.py ")
+    found = run("infer", *shlex.split(proposed), "--rerank=True", "--rerank_k1=3", "--rerank_k2=2")
+    assert found.status == 0 and "Written: shop/gallery.search.png" in found.out and "  re-ranked " in found.out
+    assert "Added: 55 pictures" in run("infer", "--gallery=shop", "--input=data").out
+    assert "Nothing to add" in run("infer", "--gallery=shop", "--input=data").out
+    use = ["--gallery=shop", "--query=data/class00/0.png"]
+    refused(run("infer", *use, f"--pretrained_model={runs('pairs')[0]}"), "other weights")
+    refused(run("infer", *use, "--flip_test=True"), "flip_test False, not True")
+    assert "Taken out: 60 pictures" in run("infer", "--gallery=shop", "--remove=data").out
+    refused(run("infer", *use), "holds no pictures")
+
+
+@pytest.mark.slow
+def test_figures_after_a_re_ranking(here) -> None:
+    said = run("eval", "--rerank=True", "--rerank_lambda=1", "--output=ranked.json")
+    assert said.status == 0 and "re-ranked by k-reciprocal neighbours (k1=20, k2=6, lambda=1, " in said.out
+    figures = json.loads(Path("ranked.json").read_text())
+    assert {name: figures["reranked"][name] for name in figures["retrieval"]} == figures["retrieval"]
 
 
 @pytest.mark.slow
