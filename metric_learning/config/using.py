@@ -169,11 +169,14 @@ class InferOptions(UseOptions):
     )
     remove: str | None = option(None, "take a picture, a folder or those of a list (.txt) out of --gallery")
     probabilities: bool = option(False, "classify: a column for the probability of each class")
+    serve: bool = option(False, "a local page to compare two pictures and to search --gallery by one")
+    host: str = option("127.0.0.1", "serve: address to listen on; by default only this machine reaches the page")
+    port: int = option(8400, "serve: port to listen on; 0: any that is free")
 
     def validate(self) -> None:
         super().validate()
         check_range("--top_k", self.top_k, 1, COUNT)
-        given = [f"--{name}" for name in ("pair", "pairs", "query", "input", "remove") if getattr(self, name)]
+        given = [f"--{name}" for name in ("pair", "pairs", "query", "input", "remove", "serve") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")
         if self.rerank and not self.query:
@@ -185,7 +188,11 @@ class InferOptions(UseOptions):
         if self.gallery and self.output and not self.query:
             raise UserError("--output has no meaning with --gallery, but for the sheet of a --query. Leave it out.")
         for name in ("group", "threshold"):
-            if getattr(self, name) is not None and not (self.pair or self.pairs):
-                raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs.")
+            if getattr(self, name) is not None and not (self.pair or self.pairs or self.serve):
+                raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs, or use --serve.")
+        check_range("--port", self.port, 0, 65535)
+        for name in ("host", "port"):
+            if name in self.typed and not self.serve:
+                raise UserError(f"--{name} has no meaning without --serve.")
         if self.threshold is not None:
             check_range("--threshold", self.threshold, -1, 1)

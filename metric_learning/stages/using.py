@@ -13,7 +13,7 @@ from metric_learning.data.loader import BadPictures
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
-from metric_learning.stages import scoring, searching, setup
+from metric_learning.stages import scoring, searching, serving, setup
 from metric_learning.stages.attributes import infer_classes
 from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.measuring import all_as_test, choose
@@ -29,6 +29,8 @@ def infer(config: InferOptions) -> None:
     if classifies(config):
         infer_classes(config)
         return
+    if config.serve:
+        serving.check()
     file, run = setup.find_weights(config)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture
@@ -43,7 +45,9 @@ def infer(config: InferOptions) -> None:
         return
     output = setup.output_file(config.output, run, "embeddings.npz")
     made = searching.made_by(file, embedder, reader)
-    if config.query:
+    if config.serve:
+        serving.serve(config, made, predictor, reader, _judge(config, file, reader), output)
+    elif config.query:
         searching.query(config, made, predictor, reader, _judge(config, file, reader), output)
     elif config.gallery:
         searching.extend(config, _pictures(config, run), made, predictor, reader)
