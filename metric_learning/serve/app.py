@@ -9,7 +9,7 @@ from metric_learning import __version__
 from metric_learning.data.pictures import FORMATS
 from metric_learning.serve import limits
 from metric_learning.serve.guards import Hosts, check_origin, is_loopback, with_headers
-from metric_learning.serve.limits import MAX_TOP_K, MB, RateLimit, Refusal
+from metric_learning.serve.limits import MAX_TOP_K, MB, RateLimit, RequestError
 from metric_learning.serve.service import Service
 from metric_learning.serve.uploads import pictures_of
 
@@ -59,18 +59,20 @@ def make_app(service: Service, model: dict[str, Any], host: str = "127.0.0.1", t
 
 
 def _take_arguments(*known: str) -> dict[str, str]:
-    """The request's ?name=value; a Refusal for others than `known`, and for one that is there twice."""
+    """The request's ?name=value; a RequestError for others than `known`, and for one that is there twice."""
     for name, values in request.args.lists():
         if name not in known:
-            raise Refusal(400, f"There is no argument {name[:40]!r} here{f'; {known[0]} is one' if known else ''}.")
+            raise RequestError(
+                400, f"There is no argument {name[:40]!r} here{f'; {known[0]} is one' if known else ''}."
+            )
         if len(values) > 1:
-            raise Refusal(400, f"The argument {name} was sent {len(values)} times.")
+            raise RequestError(400, f"The argument {name} was sent {len(values)} times.")
     return request.args.to_dict()
 
 
 def _top_k(typed: str) -> int:
     if not (typed.isascii() and typed.isdigit() and len(typed) < 10 and 1 <= int(typed) <= MAX_TOP_K):
-        raise Refusal(400, f"top_k must be a whole number from 1 to {MAX_TOP_K}; got {typed[:40]!r}.")
+        raise RequestError(400, f"top_k must be a whole number from 1 to {MAX_TOP_K}; got {typed[:40]!r}.")
     return int(typed)
 
 
@@ -91,30 +93,32 @@ def _guard(app: Flask, host: str) -> None:
 def _answer_errors(app: Flask) -> None:
     """JSON for the API and for programs, a page for who looks at pages; never a traceback."""
 
-    @app.errorhandler(Refusal)
-    def refused(refusal: Refusal) -> Response:
+    @app.errorhandler(RequestError)
+    def refused(refusal: RequestError) -> Response:
         return _said(refusal)
 
     @app.errorhandler(HTTPException)
     def unusual(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
-            return _said(Refusal(413, f"The request is too large: {limits.MAX_FILE // MB} MB a picture are the limit."))
-        response = _said(Refusal(error.code or 500, error.description or error.name))
+            return _said(
+                RequestError(413, f"The request is too large: {limits.MAX_FILE // MB} MB a picture are the limit.")
+            )
+        response = _said(RequestError(error.code or 500, error.description or error.name))
         if valid := getattr(error, "valid_methods", None):
             response.headers["Allow"] = ", ".join(valid)
         return response
 
     @app.errorhandler(MemoryError)
     def full(error: MemoryError) -> Response:
-        return _said(Refusal(503, "There is not enough memory for this. Try smaller pictures.", retry=5))
+        return _said(RequestError(503, "There is not enough memory for this. Try smaller pictures.", retry=5))
 
     @app.errorhandler(Exception)
     def broken(error: Exception) -> Response:
         app.logger.exception("A request failed")
-        return _said(Refusal(500, "Something is broken here; the server's terminal says what."))
+        return _said(RequestError(500, "Something is broken here; the server's terminal says what."))
 
 
-def _said(refusal: Refusal) -> Response:
+def _said(refusal: RequestError) -> Response:
     wants_page = request.path != "/health" and not request.path.startswith("/api/")
     if wants_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = Response(render_template("error.html", refusal=refusal), mimetype="text/html")

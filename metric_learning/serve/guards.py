@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-from metric_learning.serve.limits import Refusal
+from metric_learning.serve.limits import RequestError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 READING = ("GET", "HEAD", "OPTIONS")
@@ -44,10 +44,10 @@ class Hosts:
         self._names = LOOPBACK | {host.lower()} | ({here, f"{here}.local"} if self._open else set())
 
     def check(self, typed: str) -> None:
-        """A Refusal (403) unless `typed`, a Host header, names this server; the port may be one that leads to it."""
+        """A RequestError (403) unless `typed`, a Host header, names this server; any port may lead to it."""
         name = _name(typed)
         if name not in self._names and not (self._open and _is_address(name)):
-            raise Refusal(403, "This server is not called that. Ask it by the address that it printed.")
+            raise RequestError(403, "This server is not called that. Ask it by the address that it printed.")
 
 
 def _name(host: str) -> str:
@@ -68,13 +68,13 @@ def _is_address(name: str) -> bool:
 
 
 def check_origin(request: Request) -> None:
-    """A Refusal (403) for what a page of another origin makes a browser send; programs say no origin, and may ask."""
+    """A RequestError (403) for what a page of another origin makes a browser send; programs say none, and may."""
     site = request.headers.get("Sec-Fetch-Site", "none")
     origin = request.headers.get("Origin")
     foreign = origin is not None and origin.lower().split("://")[-1] != request.headers.get("Host", "").lower()
     asks = request.method not in READING or request.path.startswith("/api/")
     if asks and (foreign or site not in ("none", "same-origin")):
-        raise Refusal(403, "A page of another site can't ask this server.")
+        raise RequestError(403, "A page of another site can't ask this server.")
 
 
 def with_headers(response: Response) -> Response:

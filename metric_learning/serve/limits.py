@@ -19,7 +19,7 @@ READ_RATE, READ_BURST = 100.0, 500.0  # everything else: a search shows up to MA
 ADDRESSES = 1024  # that are remembered
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """A request that is not answered: the HTTP status, one line for its sender, the field that is at fault.
 
     retry: seconds after which it may be sent again.
@@ -39,7 +39,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def take(self, address: str) -> None:
-        """Count one request; a Refusal (429) where the address has none left."""
+        """Count one request; a RequestError (429) where the address has none left."""
         with self._lock:
             now = self._clock()
             left, then = self._left.pop(address, (self._burst, now))
@@ -49,4 +49,6 @@ class RateLimit:
                 self._left.popitem(last=False)
         if left < 1:
             wait = max(1, round((1 - left) / self._rate))
-            raise Refusal(429, f"Too many requests: {self._rate:g} a second are answered. Wait a moment.", retry=wait)
+            raise RequestError(
+                429, f"Too many requests: {self._rate:g} a second are answered. Wait a moment.", retry=wait
+            )

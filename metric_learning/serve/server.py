@@ -33,7 +33,7 @@ def serve(app: Flask, host: str, port: int, ready: Callable[[str], None]) -> Non
             channel_timeout=30,  # seconds that a connection may say nothing
             cleanup_interval=10,
             max_request_header_size=16_384,
-            max_request_body_size=4 * limits.MAX_BODY,  # what is less is refused by the application, with a reason
+            max_request_body_size=2 * limits.MAX_BODY,  # what is less is refused by the application, with a reason
             ident=None,
             clear_untrusted_proxy_headers=True,
         )

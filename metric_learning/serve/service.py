@@ -21,7 +21,7 @@ from metric_learning.gallery import Gallery
 from metric_learning.metrics.cosine import unit_rows
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
-from metric_learning.serve.limits import JOBS, SHOWN, Refusal
+from metric_learning.serve.limits import JOBS, SHOWN, RequestError
 
 SHOWN_SIDE = 480  # pixels of the longer side of a picture of the gallery
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ class Service:
     """Answers, as what becomes JSON. Safe to use from many threads.
 
     One thread of its own embeds and searches: memory stays that of one job, and the math library, which keeps a team of
-    threads for every thread that calls it, keeps one. More than JOBS at a time are a Refusal (503).
+    threads for every thread that calls it, keeps one. More than JOBS at a time are a RequestError (503).
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Service:
         """The top_k nearest of the gallery, nearest first: `results` with row, name, similarity, cosine and same."""
         gallery = self._gallery
         if gallery is None:
-            raise Refusal(404, "There is no gallery to search. Start the server with one.")
+            raise RequestError(404, "There is no gallery to search. Start the server with one.")
 
         def job() -> tuple[list[float], list[int]]:
             cosines, rows = gallery.search(self._less(self._embed([picture])), top_k)
@@ -109,21 +109,21 @@ class Service:
     def picture(self, row: int) -> bytes:
         """A picture of the gallery as a small JPEG, without what the file says of the camera or the place.
 
-        Rows are all that can be asked for; what can't be read as a picture (any more) is a Refusal (404).
+        Rows are all that can be asked for; what can't be read as a picture (any more) is a RequestError (404).
         """
         if not 0 <= row < len(self._paths):
-            raise Refusal(404, f"The gallery has no row {row}.")
+            raise RequestError(404, f"The gallery has no row {row}.")
         try:
             with self._shown:
                 return _small_jpeg(self._paths[row])
         except PictureError:
-            raise Refusal(404, "The picture is gone, or can't be read any more.") from None
+            raise RequestError(404, "The picture is gone, or can't be read any more.") from None
 
     # ---- in the embedding thread
 
     def _run(self, job: Callable[[], Result]) -> Result:
         if not self._jobs.acquire(blocking=False):
-            raise Refusal(503, "The server is busy. Try again in a moment.", retry=1)
+            raise RequestError(503, "The server is busy. Try again in a moment.", retry=1)
         try:
             return self._thread.submit(job).result()
         finally:
@@ -139,9 +139,9 @@ class Service:
             kept = np.empty(0, np.int64)
         if len(kept) < len(pictures):
             field, why = next(iter(bad.reasons().items()))
-            raise Refusal(422, f"Can't read the picture: {why.removeprefix(f'{field}: ')}.", field)
+            raise RequestError(422, f"Can't read the picture: {why.removeprefix(f'{field}: ')}.", field)
         if not np.isfinite(embeddings).all():
-            raise Refusal(422, "The network gives this picture an embedding that is not finite.")
+            raise RequestError(422, "The network gives this picture an embedding that is not finite.")
         return embeddings
 
     def _less(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -185,5 +185,5 @@ def _small_jpeg(path: str) -> bytes:
     if scale < 1:
         size = [max(1, round(side * scale)) for side in opened.shape[1::-1]]
         opened = cv2.resize(opened, size, interpolation=cv2.INTER_AREA)
-    written, data = cv2.imencode(".jpg", cv2.cvtColor(opened, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(opened, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     return bytes(data)

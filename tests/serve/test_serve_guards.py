@@ -8,7 +8,7 @@ from serve_cases import RED, Halves, asked, service
 
 from metric_learning.serve import limits
 from metric_learning.serve.guards import is_loopback
-from metric_learning.serve.limits import RateLimit, Refusal
+from metric_learning.serve.limits import RateLimit, RequestError
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +92,19 @@ def test_an_address_has_a_burst_and_then_a_rate():
     limit = RateLimit(2.0, 3.0, lambda: now[0])
     for _ in range(3):
         limit.take("a")
-    with pytest.raises(Refusal) as found:
+    with pytest.raises(RequestError) as found:
         limit.take("a")
     assert found.value.status == 429 and found.value.retry == 1
     limit.take("b")
     now[0] = 0.49
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         limit.take("a")
     now[0] = 0.51
     limit.take("a")
     now[0] = 1000.0
     for _ in range(3):
         limit.take("a")
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         limit.take("a")
 
 
