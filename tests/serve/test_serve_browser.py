@@ -59,7 +59,7 @@ def address(tmp_path_factory):
     (folder / "pictures").mkdir()
     for i, colour in enumerate(COLOURS):
         (folder / "pictures" / f"{i}.png").write_bytes(picture(colour, size=(90, 60)))
-    names = [f"--pretrained_model={write_weights(folder)}", f"--output={folder}/g.npz", "--use_gpu=False"]
+    names = [f"--pretrained_model={write_weights(folder)}", f"--gallery={folder}/g", "--use_gpu=False"]
     assert run("infer", *names, f"--input={folder}/pictures").status == 0
     with serving(folder, *names) as server:
         yield f"http://127.0.0.1:{server.port}", folder

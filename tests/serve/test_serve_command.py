@@ -103,6 +103,7 @@ def test_a_gallery_that_is_not_there_or_of_others(tmp_path):
     weights = write_weights(tmp_path)
     typed = [f"--pretrained_model={weights}", "--use_gpu=False", "--serve"]
     refused(run("infer", *typed, f"--output={tmp_path}/none.npz"), "none.npz")
+    refused(run("infer", *typed, f"--gallery={tmp_path}/none"), "none/gallery.npz")
     (tmp_path / "a.png").write_bytes(RED)
     made = run("infer", *typed[:2], f"--input={tmp_path}/a.png", f"--output={tmp_path}/g.npz")
     assert made.status == 0, made
@@ -161,7 +162,7 @@ def test_ctrl_c_ends_it_and_another_host_is_warned_of(tmp_path):
     (tmp_path / "pictures").mkdir()
     for i in range(3):
         (tmp_path / "pictures" / f"{i}.png").write_bytes(picture((80 * i, 20, 99)))
-    names = [f"--pretrained_model={weights}", f"--output={tmp_path}/g.npz", "--use_gpu=False"]
+    names = [f"--pretrained_model={weights}", f"--gallery={tmp_path}/g", "--use_gpu=False"]
     assert run("infer", *names, f"--input={tmp_path}/pictures").status == 0
     with serving(tmp_path, *names, "--host=0.0.0.0", "--threshold=0.9") as server:
         assert any(line.startswith("WARNING: --host=0.0.0.0") for line in server.said)
