@@ -151,6 +151,11 @@ def test_booleans(text: str, value: bool) -> None:
     assert parse(ELEM, ["--use_gpu", text]).use_gpu is value
 
 
+def test_what_is_off_by_default_may_be_typed_bare() -> None:
+    assert parse(InferOptions, ["--serve", "--flip_test"]).serve is True
+    assert parse(InferOptions, ["--serve", "False"]).serve is False
+
+
 @pytest.mark.parametrize("typed", ["--use_gpu=maybe", "--use_gpu=", "--use_gpu"])
 def test_what_is_no_boolean(typed: str) -> None:
     assert refusal(ELEM, typed).startswith("--use_gpu")

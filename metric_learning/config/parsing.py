@@ -88,18 +88,14 @@ def _parser(kind: type[Options]) -> argparse.ArgumentParser:
     hints = typing.get_type_hints(kind)
     for item in options(kind):
         convert, repeated = _converter(hints[item.name])
-        bare = (
-            {"nargs": "?", "const": True}
-            if convert is boolean and not item.default
-            else {"nargs": 2 if repeated else None}
-        )
+        bare = convert is boolean and not item.default  # what is off by default may be typed without =True
         default = "" if item.default in (None, "") else f" [{item.default}]"
         one_of = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
         parser.add_argument(
             *(f"--{typed}" for typed in (item.name, *item.metadata["also"])),
             type=convert,
             default=argparse.SUPPRESS,
-            **bare,
+            **({"nargs": "?", "const": True} if bare else {"nargs": 2 if repeated else None}),
             metavar=("A", "B") if repeated else convert.__name__.upper(),
             help=f"{item.metadata['help']}{one_of}{default}".replace("%", "%%"),
         )

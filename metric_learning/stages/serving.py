@@ -4,20 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from metric_learning import dist
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, check_range
 from metric_learning.config import InferOptions
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.gallery import Gallery
 from metric_learning.serve import check_installed
+from metric_learning.serve.limits import MAX_TOP_K
 from metric_learning.serve.service import Service
 from metric_learning.stages import searching
 from metric_learning.stages.scoring import Judge
 
 
-def check() -> None:
+def check(config: InferOptions) -> None:
     """Before anything is loaded: whether this can be served at all."""
     check_installed()
+    check_range("--top_k with --serve", config.top_k, 1, MAX_TOP_K)
     if dist.size() > 1:
         raise UserError("--serve runs in one process. Start it without the launcher.")
 

@@ -30,7 +30,7 @@ def infer(config: InferOptions) -> None:
         infer_classes(config)
         return
     if config.serve:
-        serving.check()
+        serving.check(config)
     file, run = setup.find_weights(config)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture

@@ -90,7 +90,8 @@ def test_options_that_do_not_go_with_it():
     refused(run("infer", "--host=0.0.0.0"), "--host has no meaning without --serve")
     refused(run("infer", "--serve=False", "--port=80"), "--port has no meaning without --serve")
     refused(run("infer", "--serve", "--port=65536"), "at most 65535")
-    refused(run("infer", "--serve", "--task=classify"), "classes")
+    refused(run("infer", "--serve", "--top_k=101"), "--top_k", "at most 100")
+    refused(run("infer", "--serve", "--vote=hard"), "classes")
 
 
 def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
