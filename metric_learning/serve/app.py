@@ -11,7 +11,7 @@ from metric_learning.serve import limits
 from metric_learning.serve.guards import Hosts, check_origin, is_loopback, with_headers
 from metric_learning.serve.limits import MAX_TOP_K, MB, RateLimit, RequestError
 from metric_learning.serve.service import Service
-from metric_learning.serve.uploads import pictures_of
+from metric_learning.serve.uploads import InMemory, pictures_of
 
 LIMITS = {
     "bytes": limits.MAX_FILE,
@@ -25,6 +25,7 @@ LIMITS = {
 def make_app(service: Service, model: dict[str, Any], host: str = "127.0.0.1", top_k: int = 5) -> Flask:
     """The application. model: what the page and /health say of the network; top_k: of a search that names none."""
     app = Flask(__name__)
+    app.request_class = InMemory
     app.config.update(MAX_CONTENT_LENGTH=limits.MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _guard(app, host)

@@ -23,11 +23,10 @@ def serve(app: Flask, host: str, port: int, ready: Callable[[str], None]) -> Non
     UserError where it can't listen. Requests that are being answered have five seconds to end.
     """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that requests wait is nothing to tell
-    try:
+    with _bound(host, port) as listening:
         server = waitress.create_server(
             app,
-            host=host,
-            port=port,
+            sockets=[listening],
             threads=limits.THREADS,
             connection_limit=limits.CONNECTIONS,
             channel_timeout=30,  # seconds that a connection may say nothing
@@ -35,14 +34,14 @@ def serve(app: Flask, host: str, port: int, ready: Callable[[str], None]) -> Non
             max_request_header_size=16_384,
             max_request_body_size=2 * limits.MAX_BODY,  # what is less is refused by the application, with a reason
             ident=None,
-            clear_untrusted_proxy_headers=True,
         )
-    except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"Can't listen on {host}:{port}: {reason}. Choose another --port or --host.") from error
+        _run(server, lambda: ready(f"http://{_shown(host)}:{listening.getsockname()[1]}"))
+
+
+def _run(server: Any, ready: Callable[[], None]) -> None:
     with _stopping_on_sigterm():
         try:
-            ready(f"http://{_shown(host)}:{_port(server)}")
+            ready()
             server.run()  # ends by itself on KeyboardInterrupt
         except KeyboardInterrupt:
             server.task_dispatcher.shutdown()
@@ -50,10 +49,14 @@ def serve(app: Flask, host: str, port: int, ready: Callable[[str], None]) -> Non
             server.close()
 
 
-def _port(server: Any) -> int:
-    """What was bound; a name with several addresses has a socket for each."""
-    several = getattr(server, "effective_listen", None)
-    return int(several[0][1] if several else server.effective_port)
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound there; UserError where it can't be."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"Can't listen on {host}:{port}: {reason}. Choose another --port or --host.") from error
 
 
 def _shown(host: str) -> str:

@@ -1,12 +1,20 @@
 """Pictures of a request -> their bytes; what is missing, empty, too large or no picture is a RequestError."""
 
 import io
+from typing import Any
 
 from flask import Request
 from PIL import Image
 
 from metric_learning.data.pictures import FORMATS, Encoded
 from metric_learning.serve.limits import MAX_FILE, MAX_PIXELS, MB, RequestError
+
+
+class InMemory(Request):
+    """A request whose files never touch a disk: there are two at most, and MAX_BODY bounds them."""
+
+    def _get_file_stream(self, *about: Any, **more: Any) -> io.BytesIO:
+        return io.BytesIO()
 
 
 def pictures_of(request: Request, fields: tuple[str, ...]) -> list[Encoded]:
@@ -38,16 +46,18 @@ def _picture(request: Request, field: str) -> Encoded:
 
 def _check_pixels(data: bytes, field: str) -> None:
     """By the header alone: nothing is decoded."""
+    large = RequestError(413, f"The picture has more than {MAX_PIXELS // 1_000_000} million pixels.", field)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            width, height = opened.size
+            pixels = opened.width * opened.height
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise large from None
     except Exception:  # a broken file makes Pillow raise nearly anything
         raise RequestError(422, f"The file is not a picture in a known format ({', '.join(FORMATS)}).", field) from None
-    if width * height > MAX_PIXELS:
-        millions = MAX_PIXELS // 1_000_000
-        raise RequestError(413, f"The picture has {width} x {height} pixels; {millions} million are the limit.", field)
+    if pixels > MAX_PIXELS:
+        raise large
 
 
 def _listed(fields: tuple[str, ...]) -> str:

@@ -26,11 +26,11 @@ def infer(config: InferOptions) -> None:
     if config.remove:
         searching.remove(config)
         return
+    if config.serve:
+        serving.check(config)
     if classifies(config):
         infer_classes(config)
         return
-    if config.serve:
-        serving.check(config)
     file, run = setup.find_weights(config)
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture

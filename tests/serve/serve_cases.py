@@ -54,7 +54,7 @@ def service(folder=None, judge: Judge | None = None, predictor=None, group=None,
         colours = np.random.default_rng(1).integers(0, 256, (count, 2, 3)).tolist()
         for i, (left, right) in enumerate(colours):
             (folder / f"person{i}").mkdir(parents=True, exist_ok=True)
-            (folder / f"person{i}" / "a.png").write_bytes(picture(left, right, size=(1200, 800)))
+            (folder / f"person{i}" / "a.png").write_bytes(picture(left, right, size=(90, 60)))
         paths = [str(folder / f"person{i}" / "a.png") for i in range(count)]
         images = [np.array(colour, np.float32).repeat(8, axis=0) / 127.5 - 1 for colour in colours]
         batch = np.stack([np.broadcast_to(image.T[:, None, :], (3, 16, 16)) for image in images])
@@ -62,20 +62,29 @@ def service(folder=None, judge: Judge | None = None, predictor=None, group=None,
     return Service(predictor or Halves(), READER, judge or Judge(None), group, gallery)
 
 
+def form(**files: bytes | str | list[bytes]) -> tuple[bytes, str]:
+    """(body, content type) of a form as curl sends it: bytes are files, a list is one field several times."""
+    parts = []
+    for name, given in files.items():
+        for data in given if isinstance(given, list) else [given]:
+            file = "" if isinstance(data, str) else '; filename="x.png"'
+            head = f'--edge\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+            parts += [head.encode(), data.encode() if isinstance(data, str) else data, b"\r\n"]
+    return b"".join([*parts, b"--edge--\r\n"]), "multipart/form-data; boundary=edge"
+
+
 @dataclass
 class Asked:
-    """A client that sends pictures, as curl does."""
+    """A client that sends pictures."""
 
     app: object
 
     def post(self, path: str, headers=None, **files):
-        form = {
-            name: (io.BytesIO(data), f"{name}.png") if isinstance(data, bytes) else data for name, data in files.items()
-        }
-        return self.app.test_client().post(path, data=form, headers=headers, content_type="multipart/form-data")
+        body, kind = form(**files)
+        return self.app.test_client().post(path, data=body, headers=headers, content_type=kind)
 
-    def get(self, path: str, **headers):
-        return self.app.test_client().get(path, headers=headers)
+    def get(self, path: str, follow_redirects: bool = False, **headers):
+        return self.app.test_client().get(path, headers=headers, buffered=True, follow_redirects=follow_redirects)
 
 
 def asked(made: Service, **how) -> Asked:

@@ -17,7 +17,7 @@ from pathlib import Path
 import paddle
 import pytest
 from cli_cases import refused, run
-from serve_cases import CALIBRATION, MODEL, RED, picture, service
+from serve_cases import CALIBRATION, MODEL, RED, form, picture, service
 
 from metric_learning import serve as package
 from metric_learning.checks import UserError
@@ -46,12 +46,8 @@ class Server:
         return answer.status, answer.read()
 
     def post(self, path: str, **files: bytes):
-        edge, parts = "edge", []
-        for name, data in files.items():
-            head = f'--{edge}\r\nContent-Disposition: form-data; name="{name}"; filename="x"\r\n\r\n'
-            parts += [head.encode(), data, b"\r\n"]
-        body = b"".join([*parts, f"--{edge}--\r\n".encode()])
-        status, said = self.ask("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={edge}"})
+        body, kind = form(**files)
+        status, said = self.ask("POST", path, body, {"Content-Type": kind})
         return status, json.loads(said)
 
 
@@ -91,7 +87,7 @@ def test_options_that_do_not_go_with_it():
     refused(run("infer", "--serve=False", "--port=80"), "--port has no meaning without --serve")
     refused(run("infer", "--serve", "--port=65536"), "at most 65535")
     refused(run("infer", "--serve", "--top_k=101"), "--top_k", "at most 100")
-    refused(run("infer", "--serve", "--vote=hard"), "classes")
+    refused(run("infer", "--serve", "--vote=hard", "--pretrained_model=a,b"), "")
 
 
 def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
