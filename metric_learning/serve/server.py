@@ -53,7 +53,7 @@ def _bound(host: str, port: int) -> socket.socket:
     """A socket that is bound there; UserError where it can't be."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)  # type: ignore[arg-type]
+        return socket.create_server(address[:2], family=family)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"Can't listen on {host}:{port}: {reason}. Choose another --port or --host.") from error

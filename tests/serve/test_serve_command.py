@@ -40,10 +40,10 @@ class Server:
     said: list[str]
 
     def ask(self, method: str, path: str, body=None, headers=None):
-        link = http.client.HTTPConnection(self.host, self.port, timeout=30)
-        link.request(method, path, body, headers or {})
-        answer = link.getresponse()
-        return answer.status, answer.read()
+        with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=30)) as link:
+            link.request(method, path, body, headers or {})
+            answer = link.getresponse()
+            return answer.status, answer.read()
 
     def post(self, path: str, **files: bytes):
         body, kind = form(**files)
