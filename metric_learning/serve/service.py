@@ -33,6 +33,8 @@ class Judge(Protocol):
     @property
     def calibration(self) -> Calibration | None: ...
     @property
+    def typed(self) -> float | None: ...
+    @property
     def means(self) -> GroupMeans | None: ...
     def similarity(self, cosines: NDArray[np.float32], group: str | None) -> NDArray[np.float64]: ...
     def threshold(self, group: str | None) -> float | None: ...
@@ -72,12 +74,14 @@ class Service:
         self._thread.shutdown(cancel_futures=True)
 
     def meaning(self) -> dict[str, Any]:
-        """What a similarity means: whether it was fitted, and the threshold as cosine and as similarity."""
-        threshold = self._judge.threshold(self._group)
+        """What a similarity means: whether it was fitted, the threshold as cosine and similarity, its rate if known."""
+        threshold, calibration = self._judge.threshold(self._group), self._judge.calibration
+        stored = calibration is not None and self._judge.typed is None
         return {
-            "calibrated": self._judge.calibration is not None,
+            "calibrated": calibration is not None,
             "threshold": threshold,
             "threshold_similarity": None if threshold is None else self._similarity([threshold])[0],
+            "far": calibration.at(self._group).far if calibration and stored else None,
             "threshold_from": self._judge.said(self._group),
             "group": self._group,
         }

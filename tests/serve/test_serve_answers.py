@@ -64,6 +64,7 @@ def test_the_verdict_is_by_the_threshold_that_is_told(judge, group, threshold, m
         found = page.post("/api/compare", a=RED, b=picture(other)).json
         assert found["threshold"] == threshold and found["threshold_similarity"] == pytest.approx(middle, abs=1e-12)
         assert found["same"] == (found["cosine"] >= threshold) == (found["similarity"] >= middle)
+        assert found["far"] == (0.001 if judge.calibration and judge.typed is None else None)
         assert found["group"] == group and found["calibrated"] is (judge.calibration is not None)
     made.close()
 

@@ -47,8 +47,9 @@ function side(same) {
 function meaning(said) {
   const from = said.threshold_similarity;
   const rule = from === null ? "" : `From similarity ${from.toFixed(2)} on, two pictures count as the same.`;
+  const rate = said.far === null ? "" : `Of different ones about 1 in ${Math.round(1 / said.far).toLocaleString("en")} does so too.`;
   const fitted = "uncalibrated: nothing was fitted for these weights. The number is (1 + cosine) / 2, and 0.5 is no threshold.";
-  return [rule, said.calibrated ? "" : fitted].filter(Boolean).join(" ");
+  return [rule, rate, said.calibrated ? "" : fitted].filter(Boolean).join(" ");
 }
 
 export function verdict(said) {
@@ -104,7 +105,7 @@ export function results(said) {
     const line = element("div", "line", element("span", "value", shown(found.similarity, said.threshold_similarity)));
     if (found.same !== null) line.append(element("span", `same ${side(found.same)}`, found.same ? "✓ same" : "✗ different"));
     const thin = element("div", "thin", at(element("div", "fill"), found.similarity));
-    const name = element("div", "name", found.name);
+    const name = element("div", "name", ...found.name.split(/(?<=[/\\])/).flatMap((part) => [part, element("wbr")]));
     name.title = found.name;
     return element("li", `result ${side(found.same)}`, shot, element("div", "words", line, thin, name));
   });
