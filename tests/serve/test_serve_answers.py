@@ -69,6 +69,16 @@ def test_the_verdict_is_by_the_threshold_that_is_told(judge, group, threshold, m
     made.close()
 
 
+def test_the_threshold_itself_is_the_same():
+    made = service()
+    cosine = asked(made).post("/api/compare", a=RED, b=BLUE).json["cosine"]
+    made.close()
+    for threshold, same in ((cosine, True), (np.nextafter(cosine, 1), False)):
+        made = service(judge=Judge(None, threshold))
+        assert asked(made).post("/api/compare", a=RED, b=BLUE).json["same"] is same
+        made.close()
+
+
 def test_the_means_of_groups_are_taken_off():
     means = GroupMeans(("Asian", "Other"), np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32))
     found = {}
