@@ -73,7 +73,7 @@ def test_the_threshold_itself_is_the_same():
     made = service()
     cosine = asked(made).post("/api/compare", a=RED, b=BLUE).json["cosine"]
     made.close()
-    for threshold, same in ((cosine, True), (np.nextafter(cosine, 1), False)):
+    for threshold, same in ((cosine, True), (float(np.nextafter(cosine, 1)), False)):
         made = service(judge=Judge(None, threshold))
         assert asked(made).post("/api/compare", a=RED, b=BLUE).json["same"] is same
         made.close()
