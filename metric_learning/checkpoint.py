@@ -24,12 +24,12 @@ from metric_learning import dist
 from metric_learning.average import Average
 from metric_learning.batch_norm import mean_statistics
 from metric_learning.checks import UserError
+from metric_learning.config import check_saved
 from metric_learning.embedder import arrays_of, check_finite, put_arrays
 from metric_learning.files import (
     Arrays,
     atomic_path,
     read_json,
-    read_metadata,
     read_rows,
     read_tensors,
     write_json,
@@ -37,6 +37,7 @@ from metric_learning.files import (
 )
 from metric_learning.losses.centers import sharded_names
 from metric_learning.optimizer import Optimizer
+from metric_learning.saved_state import read_state
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Run:
         saved = read_json(self.folder / "config.json")
         if not isinstance(saved, dict):
             raise UserError(f"{self.folder / 'config.json'} is not the config of a run.")
+        try:
+            check_saved(saved)
+        except UserError as error:
+            raise UserError(f"{self.folder / 'config.json'}: {error}") from error
         return saved
 
     def rewrite_config(self, config: dict[str, Any]) -> None:
@@ -79,7 +84,12 @@ class Run:
     def classes(self) -> dict[str, list[str]]:
         """The class names of train, val and test; empty where the run did not get that far."""
         path = self.folder / "classes.json"
-        return read_json(path) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        parts = found.values() if isinstance(found, dict) else [None]
+        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in parts):
+            raise UserError(f"{path} does not list the classes of a run.")
+        known: dict[str, list[str]] = found
+        return known
 
     def steps(self) -> list[Path]:
         """The checkpoints, oldest first."""
@@ -216,12 +226,8 @@ class State:
 
     def restore(self, path: Path) -> None:
         """Take everything from a checkpoint of the same config, made by any number of processes."""
-        saved = read_metadata(path).get("state")
-        if not (isinstance(saved, dict) and {"step", "best"} <= saved.keys()):
-            raise UserError(
-                f"{path} holds weights but no training state. Give it as --pretrained_model, or name a checkpoint."
-            )
-        step, processes, sharded = int(saved["step"]), int(saved.get("processes", 1)), saved.get("sharded", [])
+        saved = read_state(path)
+        step, processes, sharded = saved["step"], saved["processes"], saved["sharded"]
         arrays, _ = read_tensors(path, but=sharded)
         whole = path.with_name(f"step-{step:08d}.safetensors")
         files = [path, *(part_of(whole, rank, processes) for rank in range(1, processes))]
@@ -231,12 +237,11 @@ class State:
         for name, network in self.further.items():
             put_arrays(network, _below(arrays, f"{name}."), str(path))
         self.optimizer.restore(_below(arrays, "optimizer."))
-        if "scale" in saved:
-            self.optimizer.scale, self.optimizer.good_steps = float(saved["scale"][0]), int(saved["scale"][1])
+        if saved["scale"]:
+            self.optimizer.scale, self.optimizer.good_steps = saved["scale"][0], int(saved["scale"][1])
         if self.average is not None:
-            self.average.restore(_below(arrays, "average."), int(saved["averaged"]), str(path))
-        self.step, self.best = step, [float(score) for score in saved["best"]]
-        self.scores = [float(score) for score in saved.get("scores", [])]
+            self.average.restore(_below(arrays, "average."), saved["averaged"], str(path))
+        self.step, self.best, self.scores = step, saved["best"], saved["scores"]
 
 
 def part_of(path: Path, rank: int, processes: int) -> Path:

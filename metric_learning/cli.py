@@ -59,7 +59,7 @@ def _machine(config: Options) -> tuple[int, bool]:
     told = {"threads": config.threads, "onednn": getattr(config, "onednn", True)}
     place = Path(config.checkpoint) if isinstance(config, TrainOptions) and config.checkpoint else None
     for folder in (place, *place.parents[:2]) if place else ():
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
             saved = json.loads((folder / "config.json").read_text())
             told |= {
                 name: saved[name]
@@ -67,7 +67,7 @@ def _machine(config: Options) -> tuple[int, bool]:
                 if name not in config.typed and type(saved.get(name)) is type(told[name])
             }
             break
-    return max(int(told["threads"]), 0), bool(told["onednn"])
+    return min(max(int(told["threads"]), 0), 1024), bool(told["onednn"])
 
 
 def _of_connection(error: RuntimeError) -> bool:

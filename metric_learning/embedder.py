@@ -18,6 +18,7 @@ from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
 
 Kept = TypeVar("Kept")
+MAX_SIZE, MAX_SIDE = 1 << 16, 1 << 12  # of what a file may ask for: a stranger's could fill the memory
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,14 @@ class EmbedderSpec:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "EmbedderSpec":
+        """The reverse of `to_dict`; UserError, KeyError, TypeError or ValueError for what that does not give."""
         picture = PictureSpec.from_dict(saved["picture"])
-        return cls(saved["model"], int(saved["embedding_size"]), picture, bool(saved["embedding_norm"]))
+        size, model, norm = saved["embedding_size"], saved["model"], saved["embedding_norm"]
+        if not isinstance(model, str) or not isinstance(norm, bool):
+            raise ValueError("model must be a name, embedding_norm true or false")
+        if type(size) is not int or not 0 <= size <= MAX_SIZE or max(picture.shape) > MAX_SIDE:
+            raise ValueError(f"embedding_size must lie in 0..{MAX_SIZE}, sides of pictures in 1..{MAX_SIDE}")
+        return cls(model, size, picture, norm)
 
 
 class Embedder(nn.Layer):
@@ -175,7 +182,7 @@ def saved_spec(path: str | Path) -> EmbedderSpec | None:
         return None
     try:
         return EmbedderSpec.from_dict(saved)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UserError) as error:
         raise UserError(
             f"{path} does not say what network it is for as this version does: {one_line(error)}."
         ) from error

@@ -1,14 +1,12 @@
-"""Files that are never half-written, and weights that can't run code."""
+"""Files that are never half-written, and tensors in files that can't run code."""
 
 import contextlib
 import csv
 import json
 import os
-import pickle
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -147,137 +145,3 @@ def _json_or_text(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):  # numbers of thousands of digits and lists in lists without end, too
         return text
-
-
-# ---- .pdparams, which are pickles
-
-
-class _Array:
-    """What an array of a pickle becomes until it is whole; NumPy's own way back from a pickle can be made to read wild
-    memory (a dtype of pickled flags, an array of objects over given bytes), so none of it is called."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, raw: Any = b"", dtype: Any = None, shape: Any = (0,), order: str = "C") -> None:
-        if isinstance(raw, str):  # bytes written by Python 2
-            raw = raw.encode("latin1")
-        if not isinstance(raw, (bytes, bytearray)):
-            raise pickle.UnpicklingError(f"it holds an array made of {type(raw).__name__}, not of bytes")
-        if any(side < 0 for side in shape):
-            raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
-        plain = dtype.dtype if isinstance(dtype, _Dtype) else np.dtype("u1")
-        self.array = np.frombuffer(bytes(raw), plain).reshape(shape, order="F" if order == "F" else "C")
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        self.__init__(raw, dtype, shape, "F" if fortran else "C")  # type: ignore[misc]
-
-
-class _Dtype:
-    """A dtype of a pickle: plain numbers and booleans only."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, kind: Any) -> None:
-        if not (isinstance(kind, str) and re.fullmatch(r"[<>=|]?(b1|[iu][1248]|f[248])", kind)):
-            raise pickle.UnpicklingError(f"it holds an array of {str(kind)[:20]!r}, not of numbers")
-        self.dtype = np.dtype(kind)
-
-    def __setstate__(self, state: Any) -> None:
-        if state[1] in (">", "<"):  # of the rest nothing matters to plain numbers
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class Maker(NamedTuple):
-    """A function that a pickle may call. Not the function itself: a pickle can write into the attributes of one."""
-
-    make: Callable[..., Any]
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.make(*arguments)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that makes containers and arrays by this module's own code, and refuses to look up anything else.
-
-    What it hands out are tuples (`Maker`): a pickle may also set attributes, and tuples have none.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = {
-            "tuple": self._tuple,
-            "bytes": self._bytes,
-            "encode": self._bytes,
-            "OrderedDict": self._dict,
-            "ndarray": None,  # only ever an argument of _reconstruct
-            "dtype": self._dtype,
-            "scalar": self._scalar,
-            "_reconstruct": self._reconstruct,
-            "_frombuffer": self._frombuffer,
-        }
-        if name not in _KNOWN.get(module.replace("numpy._core", "numpy.core"), ()):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
-        make = found[name]
-        return None if make is None else Maker(make)
-
-    def _tuple(self, items: Any = ()) -> tuple[Any, ...]:
-        return tuple(items)
-
-    def _bytes(self, text: str = "", encoding: str = "latin1") -> bytes:
-        return text.encode("latin1")  # how protocol 2 writes bytes
-
-    def _dict(self, items: Any = ()) -> dict[Any, Any]:
-        return dict(items)
-
-    def _dtype(self, kind: Any, *flags: Any) -> _Dtype:
-        return _Dtype(kind)
-
-    def _scalar(self, dtype: _Dtype, raw: Any) -> _Array:
-        return _Array(raw, dtype, ())
-
-    def _reconstruct(self, *nothing: Any) -> _Array:
-        return _Array()
-
-    def _frombuffer(self, raw: Any, dtype: _Dtype, shape: Any, order: str) -> _Array:
-        return _Array(raw, dtype, shape, order)
-
-
-_KNOWN = {
-    "builtins": ("tuple", "bytes"),
-    "__builtin__": ("tuple", "bytes"),
-    "collections": ("OrderedDict",),
-    "_codecs": ("encode",),
-    "numpy": ("ndarray", "dtype"),
-    "numpy.core.multiarray": ("_reconstruct", "scalar"),
-    "numpy.core.numeric": ("_frombuffer",),
-}
-
-
-def read_pdparams(path: str | Path) -> Arrays:
-    """The arrays of a Paddle `.pdparams` file, which is a pickle, without running any code that it may hold.
-
-    bfloat16, which Paddle keeps as uint16, becomes float32.
-    """
-    try:
-        with open(path, "rb") as file:
-            content = _ArraysOnly(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"Can't read the weights {path}: it holds a {type(content).__name__}, not tensors by name.")
-    arrays: Arrays = {}
-    for name, value in content.items():
-        if isinstance(value, tuple) and len(value) == 2:  # Paddle 2 pickles a tensor as (name, array)
-            value = value[1]
-        if isinstance(name, str) and isinstance(value, _Array):
-            arrays[name] = _plain(value.array)
-    if not arrays:
-        raise UserError(f"Can't read the weights {path}: it holds no tensors.")
-    return arrays
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The same in this machine's byte order, and its own memory."""
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(array.dtype.newbyteorder("="))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -23,6 +24,10 @@ from metric_learning.metrics.neighbours import Index
 QUERIES = 64  # searched at once, so that memory does not grow with them
 PARTS = ("embeddings", "paths", "model")
 STAMPS = "stamps"  # a part that older files lack
+LONGEST = 10_000  # bytes of a header of an array
+_SIMPLE = re.compile(
+    r"\{'descr': '([<>|=]?[?biufSU]\d{0,9})', 'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\), \}\s*"
+)
 _BROKEN: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -215,8 +220,13 @@ def _check_sizes(archive: zipfile.ZipFile) -> None:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], int]:
-    """(shape, bytes an item) of an .npy stream, which stands behind its header then."""
+    """(shape, bytes an item) of an .npy stream, which stands behind its header then; ValueError for one that NumPy
+    would not write: it takes any text there for Python's, which may be made to break its parser."""
     version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype.itemsize
+    size = int.from_bytes(stream.read(2 if version == (1, 0) else 4), "little")
+    text = stream.read(min(size, LONGEST)).decode("latin-1")
+    found = _SIMPLE.fullmatch(text)
+    if found is None or len(text) < size:
+        raise ValueError("it holds an array whose header NumPy did not write")
+    shape = tuple(int(side) for side in found[2].split(",") if side.strip())
+    return shape, np.dtype(found[1]).itemsize

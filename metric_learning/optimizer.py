@@ -119,16 +119,20 @@ class Optimizer:
 
     def _parameter(self, name: str) -> Tensor:
         place = name.partition(".")[0]
-        if not place.isdigit() or int(place) >= len(self.main._parameter_list):
+        if not (place.isascii() and place.isdigit() and len(place) < 10) or int(place) >= len(
+            self.main._parameter_list
+        ):
             raise UserError(f"The checkpoint's optimizer has other parameters than this run's ({name}).")
         return self.main._parameter_list[int(place)]
 
     def restore(self, arrays: Arrays) -> None:
         """Take what `arrays` gave."""
-        state = {
-            f"{self._parameter(name).name}_{name.partition('.')[2]}": paddle.to_tensor(value)
-            for name, value in arrays.items()
-        }
+        state = {}
+        for name, value in arrays.items():
+            parameter = self._parameter(name)
+            if value.dtype.kind != "f" or (value.size != 1 and value.shape != tuple(parameter.shape)):
+                raise UserError(f"The checkpoint's optimizer has another size than this run's ({name}).")
+            state[f"{parameter.name}_{name.partition('.')[2]}"] = paddle.to_tensor(value.astype(np.float32))
         if state:
             self.main.set_state_dict(state)
 

@@ -1,22 +1,22 @@
 """Tensors from PyTorch's files without PyTorch, and without running what a stranger may have put into them.
 
 Both layouts of torch.save: the zip archive (since 1.6) and the pickles one behind the other (before). Their pickles go
-through an unpickler that knows tensors, parameters, storages and plain containers, and refuses all else.
+through pickles.py, which knows plain containers; here are tensors, parameters and storages. All else is refused.
 """
 
 import io
 import math
 import pickle
-import pickletools
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from metric_learning.checks import UserError
-from metric_learning.files import Arrays, Maker, one_line
+from metric_learning.files import Arrays, one_line
+from metric_learning.pickles import Built, Maker, load
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "net", "backbone", "module", "network")
@@ -53,7 +53,7 @@ def read_torch(path: str | Path) -> Arrays:
     return arrays
 
 
-# ---- what the pickles may hold. Tuples: a pickle can set no attribute of theirs.
+# ---- what the pickles may hold
 
 
 class _Kind(NamedTuple):
@@ -76,62 +76,64 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Dict(dict[Any, Any]):
+class _Dict(dict[Any, Any], Built):
     """An OrderedDict of a pickle; a state dict carries attributes (the versions of its layers), which are dropped."""
 
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         pass
 
 
-class _TensorsOnly(pickle.Unpickler):
-    """What it hands out are tuples, so that nothing of this module can be changed by a pickle."""
+def _find(module: str, name: str) -> Any:
+    if module == "torch" and name in _STORAGES:
+        return _Kind(_STORAGES[name])
+    if (module, name) not in _KNOWN:
+        raise pickle.UnpicklingError(f"it asks for {module[:80]}.{name[:80]}, which is not a tensor. {_REMEDY}")
+    return _KNOWN[module, name]
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _Kind(_STORAGES[name])
-        known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): self._parameter,
-            ("collections", "OrderedDict"): self._dict,
-        }
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor. {_REMEDY}")
-        return Maker(known[module, name])
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        if isinstance(pid, tuple) and pid and pid[0] == "module":
-            raise pickle.UnpicklingError(f"it holds a whole module, which only its own code can read. {_REMEDY}")
-        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[1], _Kind)):
-            raise pickle.UnpicklingError("it refers to something that is no storage of a tensor")
-        _, kind, key, _, count, *view = pid
-        _check_counts("a storage", (count,))
-        if not isinstance(key, str):
-            raise pickle.UnpicklingError("a storage has no name")
-        if view and view[0] is not None:
-            _, start, size = view[0]
-            _check_counts("a view on a storage", (start, size))
-            if start + size > count:
-                raise pickle.UnpicklingError(f"a view reaches beyond the {count} numbers of its storage")
-            return _Storage(key, kind, count, start)
-        return _Storage(key, kind, count)
+def _refer(name: Any) -> _Storage:
+    """The storage of a persistent id."""
+    if isinstance(name, tuple) and name and name[0] == "module":
+        raise pickle.UnpicklingError(f"it holds a whole module, which only its own code can read. {_REMEDY}")
+    if not (isinstance(name, tuple) and len(name) in (5, 6) and name[0] == "storage" and isinstance(name[1], _Kind)):
+        raise pickle.UnpicklingError("it refers to something that is no storage of a tensor")
+    _, kind, key, _, count, *view = name
+    _check_counts("a storage", (count,))
+    if not isinstance(key, str):
+        raise pickle.UnpicklingError("a storage has no name")
+    if view and view[0] is not None:
+        _, start, size = view[0]
+        _check_counts("a view on a storage", (start, size))
+        if start + size > count:
+            raise pickle.UnpicklingError(f"a view reaches beyond the {count} numbers of its storage")
+        return _Storage(key, kind, count, start)
+    return _Storage(key, kind, count)
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
-        if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)):
-            raise pickle.UnpicklingError("a tensor lacks its storage, shape or strides")
-        _check_counts("a tensor", (offset, *shape, *strides))
-        if len(shape) != len(strides):
-            raise pickle.UnpicklingError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
-        return _Tensor(storage, offset, shape, strides)
 
-    def _parameter(self, tensor: Any, *rest: Any) -> _Tensor:
-        if not isinstance(tensor, _Tensor):
-            raise pickle.UnpicklingError(f"a parameter is made of {type(tensor).__name__}, not of a tensor")
-        return tensor
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Tensor:
+    if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)):
+        raise pickle.UnpicklingError("a tensor lacks its storage, shape or strides")
+    _check_counts("a tensor", (offset, *shape, *strides))
+    if len(shape) != len(strides):
+        raise pickle.UnpicklingError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
+    return _Tensor(storage, offset, shape, strides)
 
-    def _dict(self, items: Any = ()) -> _Dict:
-        return _Dict(items)
+
+def _parameter(tensor: Any, *rest: Any) -> _Tensor:
+    if not isinstance(tensor, _Tensor):
+        raise pickle.UnpicklingError(f"a parameter is made of {type(tensor).__name__}, not of a tensor")
+    return tensor
+
+
+def _dict(items: Any = ()) -> _Dict:
+    return _Dict({key: value for key, value in items if isinstance(key, str)})
+
+
+_KNOWN = {
+    ("torch._utils", "_rebuild_tensor_v2"): Maker(_tensor),
+    ("torch._utils", "_rebuild_parameter"): Maker(_parameter),
+    ("collections", "OrderedDict"): Maker(_dict),
+}
 
 
 def _check_counts(what: str, values: tuple[Any, ...]) -> None:
@@ -139,14 +141,8 @@ def _check_counts(what: str, values: tuple[Any, ...]) -> None:
         raise pickle.UnpicklingError(f"{what} has a size, an offset or a stride that can't be")
 
 
-def _unpickle(stream: BinaryIO) -> Any:
-    """The next pickle of the stream, looked over first: a slot far out in the memo would take all memory."""
-    start = stream.tell()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
-            raise pickle.UnpicklingError("it is damaged")
-    stream.seek(start)
-    return _TensorsOnly(stream).load()
+def _unpickle(stream: io.BytesIO) -> Any:
+    return load(stream, _find, _refer)
 
 
 # ---- the two layouts
@@ -229,6 +225,8 @@ def _read_pickles(file: BinaryIO) -> tuple[Any, _Storages]:
     sizes = {storage.key: _itemsize(storage.kind) for storage in _storages_in(content)}
     raw = {}
     for key in keys:
+        if not isinstance(key, str):
+            raise ValueError("a storage has no name")
         head = stream.read(8)
         wanted = int.from_bytes(head, "little" if little else "big") * sizes.get(key, 1)
         raw[key] = stream.read(wanted)

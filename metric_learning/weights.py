@@ -15,9 +15,10 @@ from safetensors import deserialize
 
 from metric_learning.checks import UserError
 from metric_learning.embedder import Embedder, EmbedderSpec, saved_spec
-from metric_learning.files import Arrays, atomic_write, one_line, read_pdparams, read_tensors
+from metric_learning.files import Arrays, atomic_write, one_line, read_tensors
 from metric_learning.formats import recognise, split_heads, strip_prefixes, torch_names
 from metric_learning.losses.classifier import BIAS, WEIGHT
+from metric_learning.pickled_arrays import read_pdparams
 from metric_learning.torch_file import SUFFIXES, read_torch
 
 # A typed model stands for those of its kind as well: the file says which one it is.

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from torch_file import WRITERS, Call, Global, Raw, Storage, state_dict, tensor, tensor_of, write_pickles, write_zip
 
-from metric_learning import torch_file
 from metric_learning.checks import UserError
 from metric_learning.torch_file import read_torch
 
@@ -251,15 +250,3 @@ def test_random_damage_never_breaks_out(tmp_path, write):
         (tmp_path / "a.pt").write_bytes(damaged)
         with contextlib.suppress(UserError):
             assert all(isinstance(value, np.ndarray) for value in read_torch(tmp_path / "a.pt").values())
-
-
-def test_nothing_that_can_be_changed_is_handed_out(tmp_path):
-    (tmp_path / "a").write_bytes(b"N.")
-    names = [("torch", name) for name in torch_file._STORAGES]
-    names += [("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter")]
-    for module, name in [*names, ("collections", "OrderedDict")]:
-        with open(tmp_path / "a", "rb") as file:
-            found = torch_file._TensorsOnly(file).find_class(module, name)
-        assert not isinstance(found, type) and not hasattr(found, "__setstate__")
-        with pytest.raises(AttributeError):
-            found.dtype = "f8"

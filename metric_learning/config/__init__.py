@@ -9,6 +9,7 @@ from metric_learning.config.base import options as options
 from metric_learning.config.elem import ElemOptions as ElemOptions
 from metric_learning.config.pair import PairOptions as PairOptions
 from metric_learning.config.parsing import COMMANDS as COMMANDS
+from metric_learning.config.parsing import check_saved as check_saved
 from metric_learning.config.parsing import from_dict as from_dict
 from metric_learning.config.parsing import parse as parse
 from metric_learning.config.parsing import resumed as resumed

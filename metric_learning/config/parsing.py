@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 from metric_learning.checks import UserError, suggestion
@@ -45,16 +46,25 @@ def _unknown(kind: type[Options], typed: str) -> str:
 
 def from_dict(kind: type[AnyOptions], saved: dict[str, Any]) -> AnyOptions:
     """Options from a run's saved config; what this version doesn't know is left out."""
-    hints = typing.get_type_hints(kind)
-    values = {item.name: saved[item.name] for item in options(kind) if item.name in saved}
-    for name, value in values.items():
-        allowed = typing.get_args(hints[name]) or (hints[name],)
-        whole_for_float = float in allowed and type(value) is int
-        if type(value) not in [typing.get_origin(hint) or hint for hint in allowed] and not whole_for_float:
-            raise UserError(f"The saved config can't be used: {name} is {value!r}. Was it edited?")
-    config = kind(**values)
+    check_saved(saved, (kind,))
+    config = kind(**{item.name: saved[item.name] for item in options(kind) if item.name in saved})
     config.validate()
     return config
+
+
+def check_saved(saved: dict[str, Any], kinds: Sequence[type[Options]] = COMMANDS) -> None:
+    """A UserError where an option of a saved config has a value that it can't have in any of these commands."""
+    hints: dict[str, set[Any]] = {}
+    for kind in kinds:
+        for name, hint in typing.get_type_hints(kind).items():
+            allowed = typing.get_args(hint) or (hint,)
+            hints.setdefault(name, set()).update(typing.get_origin(one) or one for one in allowed)
+    known = {item.name for kind in kinds for item in options(kind)} & saved.keys()
+    for name in sorted(known):
+        value, allowed = saved[name], hints[name]
+        fits = type(value) in allowed or (type(value) is int and float in allowed)
+        if not fits or (type(value) is int and abs(value) >= 1 << 63) or (type(value) is str and "\0" in value):
+            raise UserError(f"The saved config can't be used: {name} is {repr(value)[:40]}. Was it edited?")
 
 
 def resumed(config: AnyTrain, saved: dict[str, Any]) -> AnyTrain:

@@ -100,7 +100,7 @@ def _listed(
 def read_lines(path: Path) -> list[str]:
     """The lines of a list, at least one."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Can't read the pairs {path}: {one_line(error)}.") from error
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 UPRIGHT, FIRST_ON_ITS_SIDE, LAST = 1, 5, 8
 TAIL = 64  # bytes at the end of a file that the end marker lies in: some tools leave a few behind it
 
+MAX_PASSES = 100  # a progressive JPEG has about ten
+
 
 class Header(NamedTuple):
     """height, width and channels of the frame as it is stored.
@@ -62,6 +64,13 @@ def read_header(data: bytes) -> Header | None:
     # Sequential, all channels in the first scan, and nothing that counts the rows.
     in_rows = data[frame + 1] in (0xC0, 0xC1) and data[at + 4] == channels and not marks
     return Header(height, width, channels, frame, at + 2 + length, in_rows, _orientation_of(notes))
+
+
+def check_passes(data: bytes) -> None:
+    """ValueError for a JPEG of very many passes: each is a few bytes of the file and takes the time of a picture."""
+    passes = data.count(b"\xff\xda")
+    if passes > MAX_PASSES:
+        raise ValueError(f"{passes} passes over its pixels, above the limit of {MAX_PASSES}")
 
 
 def first_rows(data: bytes, header: Header, rows: int) -> bytes:

@@ -68,7 +68,7 @@ def _sop_block(lines: list[tuple[int, str]], path: Path, packer: SamplePacker) -
     if set(map(len, rows)) != {4} or not (numbers.isascii() and numbers.isdigit()):
         for number, line in lines:
             _check_sop_row(line, f"{path}:{number}")
-    packer.add(columns[3], [str(int(label)) for label in columns[1]])
+    packer.add(columns[3], [label.lstrip("0") or "0" for label in columns[1]])
 
 
 def _check_sop_row(line: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,5 +152,6 @@ class _Beside:
     def __call__(self, name: str) -> str:
         if name not in self.known:
             near = self.near / name
-            self.known[name] = str(near if self.root is None or near.exists() else Path(self.root) / name)
+            beside = self.root is None or os.path.exists(near)  # False, too, for what can't be a name
+            self.known[name] = str(near if beside else Path(str(self.root)) / name)
         return self.known[name]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from metric_learning.data.jpeg import TAIL, Header, first_rows, read_header
+from metric_learning.data.jpeg import TAIL, Header, check_passes, first_rows, read_header
 from metric_learning.data.recordio import is_record, read_encoded
 
 Picture = NDArray[np.uint8]
@@ -196,7 +196,11 @@ def _fast_jpeg(data: bytes) -> Header | None:
     header = read_header(data) if data.startswith(b"\xff\xd8") else None
     if header is None:
         return None
+    if not header.height:
+        raise ValueError("its height is said behind its pixels (DNL), which is not read; save it anew")
     _check_size(header.width, header.height)
+    if not header.in_rows:
+        check_passes(data)
     # OpenCV fills a file that is cut off with gray, so the end marker must be there.
     whole = data.rfind(b"\xff\xd9", max(header.body, len(data) - TAIL)) >= 0
     return header if header.channels in (1, 3) and whole else None
@@ -217,6 +221,8 @@ def _decode(data: bytes, by: int = 1) -> Picture | None:
 
 
 def _decode_any(data: bytes) -> Picture:
+    if data.startswith(b"\xff\xd8"):
+        check_passes(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         _check_size(*opened.size)
         opened.load()

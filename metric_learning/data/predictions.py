@@ -1,6 +1,7 @@
 """What was said of pictures, as a csv: one row a picture, a column `p(<class>)` for the probability of each class."""
 
 import csv
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError
-from metric_learning.files import ODD, write_csv
+from metric_learning.files import ODD, one_line, write_csv
 
 
 class Predictions(NamedTuple):
@@ -51,16 +52,35 @@ def write_predictions(path: str | Path, found: Predictions) -> None:
 
 def read_predictions(path: str | Path) -> Predictions:
     """The reverse of `write_predictions`; a UserError for what is none."""
+    names: list[str] = []
+    labels: list[str] = []
+    numbers = array("d")
     try:
         with open(path, newline="", encoding="utf-8", errors=ODD) as file:
-            header, *rows = csv.reader(file)
-        classes = [name[2:-1] for name in header[3:]]
-        if header != ["path", "label", "predicted", *map(column, classes)] or not classes:
-            raise ValueError("another header")
-        if any(len(row) != len(header) for row in rows):
-            raise ValueError("rows of another length")
-        numbers = np.array([[float(cell) for cell in row[3:]] for row in rows], np.float64)
-        numbers = numbers.reshape(len(rows), len(classes))
-        return Predictions([row[0] for row in rows], [row[1] for row in rows], numbers, classes)
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise UserError(f"{path} is no list of predictions of this toolkit: {' '.join(str(error).split())}.") from error
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            classes = [name[2:-1] for name in header[3:]]
+            if header != ["path", "label", "predicted", *map(column, classes)] or len(set(classes)) < len(header) - 3:
+                raise ValueError("its header is not path,label,predicted,p(<class>),...")
+            known = {"", *classes}
+            for row in reader:
+                numbers.extend(_shares(row, known, header, f"line {reader.line_num}"))
+                names.append(row[0])
+                labels.append(row[1])
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is no list of predictions of this toolkit: {one_line(error)}.") from error
+    if not classes:
+        raise UserError(f"{path} is no list of predictions of this toolkit: it has no classes.")
+    return Predictions(names, labels, np.array(numbers).reshape(len(names), len(classes)), classes)
+
+
+def _shares(row: list[str], known: set[str], header: list[str], where: str) -> list[float]:
+    """The probabilities of a row; ValueError where it is not one."""
+    if len(row) != len(header):
+        raise ValueError(f"{where} has {len(row)} columns, its header {len(header)}")
+    if row[1] not in known:
+        raise ValueError(f"the label of {where} is {row[1][:40]!r}, which is no class of its header")
+    shares = [float(cell) for cell in row[3:]]
+    if not all(0 <= share <= 1.001 for share in shares):  # NaN fails too
+        raise ValueError(f"{where} has a probability outside 0..1")
+    return shares

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,4 +106,4 @@ def _check_header(path: Path, columns: list[str]) -> None:
 def _place(near: Path, root: str | None, name: str) -> str:
     """The picture beside the list if there is one, else below `root`."""
     beside = near / name
-    return str(beside if root is None or beside.exists() else Path(root) / name)
+    return str(beside if root is None or os.path.exists(beside) else Path(root) / name)

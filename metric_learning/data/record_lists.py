@@ -23,6 +23,7 @@ from metric_learning.data.recordio import (
     picture_start,
 )
 from metric_learning.data.samples import Parts, Samples
+from metric_learning.files import one_line
 
 CHUNK = 1 << 16  # records whose headers are read at a time
 TEXT = 1 << 20  # bytes of an index that are read at a time
@@ -190,21 +191,32 @@ def _some_headers(words: Words, places: Numbers, path: Path, size: int) -> Heade
     labels = np.where(flags > 0, second, label).view("<f4").astype(np.float32)
     empty = lengths == HEADER + 4 * flags
     # A split record may be split within its header, so those few are put together.
+    known: dict[int, tuple[float, int, bool]] = {}  # an index may name one a thousand times
     for number in np.flatnonzero(kinds == 1).tolist():
-        labels[number], flags[number], empty[number] = _split_header(path, int(places[number]))
+        place = int(places[number])
+        if place not in known:
+            known[place] = _split_header(path, place)
+        labels[number], flags[number], empty[number] = known[place]
     return labels, flags > 1, empty
 
 
 def _split_header(path: Path, place: int) -> tuple[float, int, bool]:
-    try:
-        content = content_of(opened(str(path)), place)
-        start = picture_start(content)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}. Was it copied whole?") from error
+    content = _content(path, place)
+    start = picture_start(content)
     flag, label = struct.unpack_from("<If", content)
     if flag:
         (label,) = struct.unpack_from("<f", content, HEADER)
     return label, flag, start == len(content)
+
+
+def _content(path: Path, place: int) -> bytes:
+    """A record that has a whole header."""
+    try:
+        content = content_of(opened(str(path)), place)
+        picture_start(content)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {one_line(error)}. Was it copied whole?") from error
+    return content
 
 
 def _check_none(wrong: NDArray[np.bool_], places: Numbers, path: Path, reason: str) -> None:
@@ -216,7 +228,7 @@ def _identity_keys(path: Path, keys: Numbers, places: Numbers, bare: NDArray[np.
     """The keys of InsightFace's identity records, first and last + 1, as record 0 says them; (inf, inf) without it."""
     if keys[0] != 0 or not bare[0]:
         return float("inf"), float("inf")
-    first, last = struct.unpack_from("<ff", content_of(opened(str(path)), int(places[0])), HEADER)
+    first, last = struct.unpack_from("<ff", _content(path, int(places[0])), HEADER)
     return first, last
 
 

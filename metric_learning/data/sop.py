@@ -12,22 +12,26 @@ import os
 import re
 import shutil
 import stat
+import struct
 import sys
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metric_learning.checks import UserError
 from metric_learning.data.lists import read_sop_list
+from metric_learning.files import one_line
 
 URL = "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip"
 # Of the archive at URL, as published by torch's metric-learning loaders; other addresses are checked by size and CRC.
 URL_MD5 = "7f73d41a2f44250d4779881525aea32e"
 LISTS = ("Ebay_train.txt", "Ebay_test.txt")
 ATTEMPTS = 3
+GROWTH, SLACK = 4, 1 << 26  # what may come out of an archive: so many times its size, and bytes for the lists
 CHUNK = 1 << 20
 
 
@@ -57,6 +61,11 @@ def fetch_sop(target: str | Path, url: str = URL, timeout: float = 30.0) -> Path
         if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
     return target
+
+
+# What zipfile raises for an archive that is damaged, or made to do damage; names that can't lie beside each other, too.
+_UNUSABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, UserError)
+_UNUSABLE += (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 # ---- the network
@@ -130,7 +139,7 @@ def _recall(archive: Path, url: str) -> dict[str, Any]:
     """What the server said of the file when it was begun; {} where it cannot be gone on with."""
     try:
         known = json.loads(_note(archive).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     # Without a version nothing shows that the file on the server is still the one that was begun.
     return known if isinstance(known, dict) and known.get("url") == url and known.get("version") else {}
@@ -155,11 +164,11 @@ def _unpack(archive: Path, folder: Path, md5: str | None) -> None:
             for path, member in members.items():
                 _extract(opened, member, folder / path)
         _check_lists(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UserError) as error:
+    except _UNUSABLE as error:
         # It has the size that the server names, so going on with it cannot mend it.
         archive.unlink()
         raise UserError(
-            f"the archive is not usable and was removed: {error}; run again, or give another --url."
+            f"the archive is not usable and was removed: {one_line(error)}; run again, or give another --url."
         ) from error
 
 
@@ -184,7 +193,19 @@ def _members(opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         raise UserError(f"it holds no {LISTS[0]}")
     root = min(roots, key=len)
     inside = {info.filename[len(root) :]: info for info in infos if info.filename.startswith(root)}
-    return {path: info for path, info in inside.items() if path.lower().endswith((".jpg", ".jpeg", ".txt"))}
+    wanted = {path: info for path, info in inside.items() if path.lower().endswith((".jpg", ".jpeg", ".txt"))}
+    _check_members(wanted, Path(str(opened.filename)).stat().st_size)
+    return wanted
+
+
+def _check_members(members: dict[str, zipfile.ZipInfo], size: int) -> None:
+    """No more may come out than pictures, which hardly shrink, can hold in an archive of this size."""
+    for name, info in members.items():
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{name[:80]!r} is packed in a way that no archive of pictures is")
+    total = sum(info.file_size for info in members.values())  # zipfile stops there, whatever comes out
+    if total > GROWTH * size + SLACK:
+        raise UserError(f"{total / 1e9:.1f} GB would come out of {size / 1e9:.1f} GB")
 
 
 def _is_safe(name: str) -> bool:

@@ -72,7 +72,7 @@ class Classifier:
         try:
             weight, bias = np.asarray(arrays[WEIGHT], np.float32), arrays.get(BIAS)
             cosine, scale = metadata["cosine"], float(metadata["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"The saved classifier can't be used: {' '.join(str(error).split())}.") from error
         if not isinstance(cosine, bool):
             raise UserError(f"The saved classifier can't be used: cosine is {cosine!r}.")

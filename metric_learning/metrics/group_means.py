@@ -70,7 +70,7 @@ class GroupMeans:
         try:
             names = tuple(str(name) for name in saved)
             means = np.array([saved[name] for name in names], np.float32)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"group means that are no table of numbers ({error})") from error
         return cls(names, means)
 

@@ -38,7 +38,7 @@ def runs_of(series: str, place: Path) -> dict[int, Run]:
     for path in sorted(place.glob("*/config.json"), key=lambda path: path.stat().st_mtime_ns):
         saved = Run(path.parent).config()
         if saved.get("fold_series") == series:
-            found[int(saved["fold"])] = Run(path.parent)
+            found[saved.get("fold") or 1] = Run(path.parent)
     return found
 
 
