@@ -3,9 +3,9 @@
 python benchmarks/fuzz.py [--inputs 3600] [--seed 0] [--only NAME ...] [--update docs/reliability.md]
 
 Each reader gets so many files: first those made to do harm (tests/fuzzing/hostile.py), then whole ones that are
-damaged, in bytes, lines, cells and parts of the format (mutations.py), the same for the same seed. Each is read by a process of its
-own that has a limit to its memory; where it dies another goes on. Files that something is wrong with go to --keep.
---first 123 --inputs 1 --only JPEG reads one of them again. Linux only.
+damaged, in bytes, lines, cells and parts of the format (mutations.py), the same for the same seed. A process of its
+own reads them, with a limit to its memory; where it dies another goes on. Files that something is wrong with go to
+--keep. --first 123 --inputs 1 --only JPEG reads one of them again. Linux only.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -446,3 +447,44 @@ READERS: dict[str, Any] = {
     "config.json, classes.json": Configs(),
     "checkpoint": Reader(cache(_checkpoints), _edited_metadata, _restore, "step-00000001.safetensors", paddle=True),
 }
+
+
+# ---- readers that do what none may do, to see that it is noticed
+
+
+def _raise(path: Path) -> None:
+    raise ValueError("not a refusal")
+
+
+def _run(path: Path) -> None:
+    os.system("true")
+
+
+def _write(path: Path) -> None:
+    Path("ran").write_text("")
+
+
+def _fill(path: Path) -> None:
+    np.ones(1 << 25).sum()
+
+
+TRIALS = {
+    name: Reader(_texts(b""), TEXT, read, memory=100 * MB)
+    for name, read in {
+        "crashed": _raise,
+        "died": lambda path: os.abort(),
+        "ran": _run,
+        "wrote": _write,
+        "grew": _fill,
+        "took long": lambda path: time.sleep(1.5),
+        "said too much": lambda path: _refuse("one\ntwo"),
+        "refused": lambda path: _refuse("no"),
+        "read": lambda path: None,
+    }.items()
+}
+
+
+def _refuse(text: str) -> None:
+    from metric_learning.checks import UserError
+
+    raise UserError(text)

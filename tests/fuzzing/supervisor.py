@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fuzzing.worker import save
+
 WORKER = Path(__file__).with_name("worker.py")
 GOOD = ("read", "refused")
 
@@ -39,39 +41,32 @@ def outcomes(
     wrong with, as <reader>-<number>. slack: bytes of address space beyond what a reader may take.
     """
     waiting = list(jobs)
+    shared = {"seed": seed, "seconds": seconds, "keep": str(keep.absolute()) if keep else "", "slack": slack}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "work"
         while waiting:
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "input").mkdir(parents=True)
-            for outcome in _worker(waiting, seed, seconds, folder, slack):
-                if keep is not None and outcome.what not in GOOD and (folder / "input").is_dir():
-                    _save(
-                        folder / "input",
-                        keep / f"{outcome.reader.replace(' ', '_').replace('/', '_')}-{outcome.number}",
-                    )
+            for outcome in _worker({"readers": waiting, "folder": str(folder), **shared}):
+                if outcome.what in ("died", "hung") and keep is not None:
+                    save(folder / "input", outcome.reader, outcome.number, keep)
                 yield outcome
                 while waiting[0][0] != outcome.reader:
                     del waiting[0]
                 waiting[0] = outcome.reader, outcome.number + 1, waiting[0][2]
-                if outcome.what == "wrote":
-                    for entry in folder.iterdir():
-                        if entry.name != "input":
-                            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             waiting = [job for job in waiting if job[1] < job[2]]
 
 
-def _worker(jobs: list[tuple[str, int, int]], seed: int, seconds: float, folder: Path, slack: int) -> Iterator[Outcome]:
+def _worker(job: dict[str, Any]) -> Iterator[Outcome]:
     """What one worker says, until its end or its death."""
-    job = json.dumps({"readers": jobs, "seed": seed, "folder": str(folder), "slack": slack, "seconds": seconds})
     environment = {**os.environ, "PYTHONFAULTHANDLER": "", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     process = subprocess.Popen(
-        [sys.executable, str(WORKER), job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        [sys.executable, str(WORKER), json.dumps(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
     assert process.stdout is not None and process.stderr is not None
     begun: list[Any] = []
     try:
-        for line in _lines(process, seconds):
+        for line in _lines(process, job["seconds"]):
             found = json.loads(line)
             if isinstance(found, list):
                 begun = found
@@ -86,7 +81,7 @@ def _worker(jobs: list[tuple[str, int, int]], seed: int, seconds: float, folder:
     except TimeoutError:
         if not begun:
             raise
-        yield Outcome(*begun, "hung", seconds, 0.0, "no answer")
+        yield Outcome(*begun, "hung", job["seconds"], 0.0, "no answer")
     finally:
         process.kill()
         process.wait()
@@ -106,9 +101,3 @@ def _lines(process: subprocess.Popen[bytes], seconds: float) -> Iterator[bytes]:
             return
         *whole, rest = (rest + block).split(b"\n")
         yield from whole
-
-
-def _save(inputs: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(inputs, target, symlinks=True, copy_function=shutil.copy)

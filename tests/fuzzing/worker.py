@@ -1,13 +1,15 @@
 """A process that reads damaged files, one after the other, and says what came of each; `supervisor.py` starts it.
 
-python worker.py JOB, with JOB = {"readers": [[name, first, stop], ...], "seed", "folder", "slack", "seconds"} as JSON.
-A line for each file, before it (its number) and behind it (JSON). What Python's audit hooks tell of started programs, of
-connections and of unpickled names ends as "ran"; a file outside of the folder for inputs as "wrote".
+python worker.py JOB, with JOB as `supervisor._worker` makes it. A line of JSON for each file, before it and behind it.
+What Python's audit hooks tell of started programs, of connections and of unpickled names ends as "ran"; a file outside
+of the folder for inputs as "wrote".
 """
 
 import json
 import os
 import resource
+import shutil
+import stat
 import sys
 import time
 import traceback
@@ -27,19 +29,20 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from fuzzing.hostile import hostile
-    from fuzzing.readers import READERS
+    from fuzzing.readers import READERS, TRIALS
 
     seen: list[str] = []
     known = hostile()
     os.chdir(job["folder"])
     inputs = Path(job["folder"]) / "input"
     for name, first, stop in job["readers"]:
-        reader = READERS[name]
+        reader = (READERS | TRIALS)[name]
         if reader.paddle:
             from metric_learning import runtime
 
             runtime.prepare(threads=1)
-        warm(reader, inputs)
+        if name in READERS:
+            warm(reader, inputs)
         if not seen:
             sys.addaudithook(lambda event, arguments: seen.append(event) if event in WATCHED else None)
             seen.append("watching")
@@ -56,7 +59,12 @@ def main() -> None:
                 path = inputs / reader.name
                 path.write_bytes(make())
             del seen[1:]
-            print(json.dumps(outcome(reader, path, case, seen, job["seconds"])), file=said, flush=True)
+            found = outcome(reader, path, case, seen, job["seconds"])
+            if found["what"] not in ("read", "refused") and job["keep"]:
+                save(inputs, name, number, Path(job["keep"]))
+            for entry in set(os.listdir(".")) - {"input"}:
+                shutil.rmtree(entry) if os.path.isdir(entry) else os.unlink(entry)
+            print(json.dumps(found), file=said, flush=True)
 
 
 def warm(reader: Any, inputs: Path) -> None:
@@ -110,9 +118,20 @@ def refusal(error: Exception) -> bool:
     return isinstance(error, UserError | PictureError)
 
 
-def empty(folder: Path) -> None:
-    import shutil
+def save(inputs: Path, name: str, number: int, keep: Path) -> None:
+    """Copy what was read last to where it can be looked at."""
+    target = keep / f"{name.replace(' ', '_').replace('/', '_')}-{number}"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(
+        inputs, target, symlinks=True, ignore=lambda folder, names: [n for n in names if is_pipe(folder, n)]
+    )
 
+
+def is_pipe(folder: str, name: str) -> bool:
+    return stat.S_ISFIFO(os.lstat(os.path.join(folder, name)).st_mode)
+
+
+def empty(folder: Path) -> None:
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
