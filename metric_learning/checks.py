@@ -13,6 +13,12 @@ class UserError(Exception):
     """The user can mend this. The message is one line; the four scripts print it and exit with status 2."""
 
 
+def plain_line(text: str) -> str:
+    """A text on one line; what could drive a terminal, as names in files of strangers may, as its escapes."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice that `name` was most likely meant to be, ignoring case; None if nothing is near."""
     by_lower = {choice.lower(): choice for choice in choices}

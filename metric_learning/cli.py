@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
 from metric_learning import runtime
-from metric_learning.checks import Terminated, UserError
+from metric_learning.checks import Terminated, UserError, plain_line
 from metric_learning.config import Options, TrainOptions, parse
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -76,7 +76,7 @@ def _of_connection(error: RuntimeError) -> bool:
 
 
 def _refuse(kind: type[Options], message: str) -> int:
-    print(f"{kind.command}.py: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{kind.command}.py: {plain_line(message)}", file=sys.stderr)
     return 2
 
 

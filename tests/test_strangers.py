@@ -9,9 +9,10 @@ from fuzzing.hostile import hostile
 from paddle import nn
 
 from metric_learning.checkpoint import Run, State
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, plain_line
 from metric_learning.cli import _machine
 from metric_learning.config import ElemOptions, check_saved
+from metric_learning.data import prepare
 from metric_learning.embedder import saved_calibration, saved_classes, saved_group_means, saved_spec
 from metric_learning.files import write_json, write_tensors
 from metric_learning.gallery import Gallery
@@ -87,7 +88,7 @@ def test_an_optimizer_of_another_size_is_refused(tmp_path, arrays):
     state = State(network, loss, Optimizer("momentum", network, loss))
     weights = {f"embedder.{name}": value.numpy() for name, value in network.state_dict().items()}
     write_tensors(tmp_path / "a.safetensors", weights | arrays, {"state": {"step": 1, "best": []}})
-    with pytest.raises(UserError, match="The checkpoint's optimizer has (other parameters|another size)"):
+    with pytest.raises(UserError, match=r"The checkpoint's optimizer has (other parameters|another size)"):
         state.restore(tmp_path / "a.safetensors")
 
 
@@ -114,3 +115,9 @@ def test_classes_that_are_no_names_are_refused(tmp_path, classes):
 def test_threads_of_a_run_that_can_not_be_are_not_taken(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     assert 0 <= _machine(ElemOptions(loss_name="softmax", checkpoint=str(tmp_path)))[0] <= 1024
+
+
+def test_a_refusal_drives_no_terminal(capsys):
+    assert plain_line("a\x1b[2J\n\u202eb \udcff ü") == "a\\x1b[2J \\u202eb \\udcff ü"
+    assert prepare.main(["--data_dir=\x1b[31mnone", "--output=none"]) == 2
+    assert "\\x1b[31mnone does not exist" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from metric_learning.checks import UserError, suggestion
+from metric_learning.checks import UserError, plain_line, suggestion
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,5 +58,5 @@ def run(parser: Parser, job: Callable[[Any], None], arguments: Sequence[str] | N
 
 
 def _refuse(parser: Parser, message: str) -> int:
-    print(f"{parser.prog}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{parser.prog}: {plain_line(message)}", file=sys.stderr)
     return 2

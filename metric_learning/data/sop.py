@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, plain_line
 from metric_learning.data.lists import read_sop_list
 from metric_learning.files import one_line
 
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(f"Stanford Online Products is in {fetch_sop(options.data_dir, options.url)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 

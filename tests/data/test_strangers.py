@@ -1,4 +1,4 @@
-"""Files that fuzzing (benchmarks/fuzz.py) or a look at the readers found to get more than a refusal; each was mended."""
+"""Files that got more than a refusal from the readers of data, until that was mended; see test_fuzz.py."""
 
 import io
 import pickle
@@ -72,7 +72,7 @@ def test_predictions_name_the_line_that_is_wrong(tmp_path, rows, said):
 
 @pytest.mark.parametrize("header", [b"", b"path,label,predicted\n", b"path,label,predicted,p(a),p(a)\n", b"x\n"])
 def test_predictions_need_their_header(tmp_path, header):
-    with pytest.raises(UserError, match="its header is not|no classes"):
+    with pytest.raises(UserError, match=r"its header is not|no classes"):
         read_predictions(put(tmp_path, "p.csv", header))
 
 
