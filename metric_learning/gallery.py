@@ -189,8 +189,8 @@ def _read(path: Path) -> Parts:
             _check_sizes(archive)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as file:
-                embeddings, paths, model = (file[name] for name in PARTS)
-                stamps = file[STAMPS] if STAMPS in file.files else None
+                embeddings, paths, model = (file[f"{name}.npy"] for name in PARTS)  # else one without .npy
+                stamps = file[f"{STAMPS}.npy"] if f"{STAMPS}.npy" in archive.namelist() else None
         return _checked(embeddings, paths, json.loads(str(model)), stamps)
     except _BROKEN as error:
         raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error

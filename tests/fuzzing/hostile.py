@@ -238,6 +238,14 @@ def _header(text: str) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(raw)) + raw
 
 
+def _beside() -> bytes:
+    """A gallery with another member that NumPy takes for the embeddings, and that grows."""
+    buffer = io.BytesIO(seeds.embeddings())
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("embeddings", bytes(600 << 20))
+    return buffer.getvalue()
+
+
 def _npzs() -> dict[str, Made]:
     plain = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }\n"
     return {
@@ -251,6 +259,7 @@ def _npzs() -> dict[str, Made]:
         "a header of signs": lambda: _npz(content=_header("{'shape': " + "-" * 9000 + "1}")),
         "a header without an end": lambda: _npz(content=_header("{'descr': '''")),
         "the same bytes a thousand times": lambda: _overlapping("embeddings.npy"),
+        "read: a bomb beside, without .npy": _beside,
     }
 
 
