@@ -19,6 +19,12 @@ def plain_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
+def brief(value: object, most: int = 100) -> str:
+    """What a file holds, to be said in an error: cut off where it is long."""
+    said = repr(value)
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice that `name` was most likely meant to be, ignoring case; None if nothing is near."""
     by_lower = {choice.lower(): choice for choice in choices}
@@ -36,7 +42,7 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> str:
     """Return `value`, or raise a UserError that lists the choices and names the nearest."""
     choices = list(choices)
     if value not in choices:
-        raise UserError(f"{what} must be one of {', '.join(choices)}; got {value!r}.{suggestion(value, choices)}")
+        raise UserError(f"{what} must be one of {', '.join(choices)}; got {brief(value)}.{suggestion(value, choices)}")
     return value
 
 

@@ -8,6 +8,7 @@ import codecs
 import io
 import pickle
 import pickletools
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ class _Machine:
             if name == "STRING":
                 self.stack.append(self._quoted())
                 continue
-            argument = None if opcode.arg is None else opcode.arg.reader(self.stream)
+            argument = None if opcode.arg is None else self._argument(opcode.arg)
             if name in _LITERALS:
                 self.stack.append(argument)
             elif name in _CONSTANTS:
@@ -146,6 +147,12 @@ class _Machine:
                 pass
             case _:
                 raise pickle.UnpicklingError(f"its opcode {name} is none of plain data")
+
+    def _argument(self, kind: pickletools.ArgumentDescriptor) -> Any:
+        try:
+            return kind.reader(self.stream)
+        except (ValueError, struct.error) as error:
+            raise pickle.UnpicklingError("it is cut off or damaged") from error
 
     def _quoted(self) -> str:
         """A line of text in quotes, as Python 2 wrote its str."""

@@ -57,8 +57,8 @@ def check_saved(saved: dict[str, Any], kinds: Sequence[type[Options]] = COMMANDS
     hints: dict[str, set[Any]] = {}
     for kind in kinds:
         for name, hint in typing.get_type_hints(kind).items():
-            allowed = typing.get_args(hint) or (hint,)
-            hints.setdefault(name, set()).update(typing.get_origin(one) or one for one in allowed)
+            parts = typing.get_args(hint) or (hint,)
+            hints.setdefault(name, set()).update(typing.get_origin(part) or part for part in parts)
     known = {item.name for kind in kinds for item in options(kind)} & saved.keys()
     for name in sorted(known):
         value, allowed = saved[name], hints[name]

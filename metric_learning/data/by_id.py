@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, brief
 from metric_learning.data.walk import PICTURE_EXTENSIONS, pictures_below
 
 
@@ -34,13 +34,14 @@ class PicturesById:
             own = [place for place in places if self.prefer in Path(place).parent.as_posix().lower().split("/")]
             if len(own) != 1:
                 raise UserError(
-                    f"{where}: id {name!r} may be {places[0]} or {places[1]} in {self.root}. Give the list a column "
-                    "`path` instead of `id`, or a narrower --data_dir."
+                    f"{where}: id {brief(name)} may be {places[0]} or {places[1]} in {self.root}. Give the list a "
+                    "column `path` instead of `id`, or a narrower --data_dir."
                 )
             return own[0]
         if not places and not skip_missing:
             raise UserError(
-                f"{where}: there is no picture {name if full else f'{name}.jpg (or .png, ...)'} below {self.root}. "
+                f"{where}: there is no picture {brief(name if full else f'{name}.jpg')[1:-1]}"
+                f"{'' if full else ' (or .png, ...)'} below {self.root}. "
                 "Add it, drop the row, or type --skip_missing=True."
             )
         return places[0] if places else ""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, brief
 from metric_learning.data.pair_lists import Indices, PairCollector, PairList, contiguous
 from metric_learning.data.walk import is_picture, visible
 from metric_learning.files import one_line
@@ -49,7 +49,7 @@ def read_lfw(path: Path, root: str | None) -> PairList:
     view_two = len(counts) == 2
     folds, each = counts if view_two else (1, *counts)
     if folds < 1 + view_two or each < 1:
-        raise UserError(f"{path}:1: the first line must say how many pairs there are; got {lines[0]!r}.")
+        raise UserError(f"{path}:1: the first line must say how many pairs there are; got {brief(lines[0])}.")
     rows = list(_rows(path, lines, first=2))
     if len(rows) != 2 * folds * each:
         said = f"{folds} x 2 x {each}" if view_two else f"2 x {each}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 UPRIGHT, FIRST_ON_ITS_SIDE, LAST = 1, 5, 8
 TAIL = 64  # bytes at the end of a file that the end marker lies in: some tools leave a few behind it
 
-MAX_PASSES = 100  # a progressive JPEG has about ten
+STEPS = 100_000  # segments and fill bytes; what has more before its pixels is not looked through
 
 
 class Header(NamedTuple):
@@ -35,8 +35,9 @@ class Header(NamedTuple):
 def read_header(data: bytes) -> Header | None:
     """The header of a JPEG; None where it has no frame or no picture data, or is put together so that a decoder may see
     another one: with two frames, with marks that have no length, or with a length that can't be."""
-    frame, notes, marks, at, end = 0, [], False, 2, len(data)
-    while at + 4 < end and data[at] == 0xFF:
+    frame, notes, marks, at, end, steps = 0, [], False, 2, len(data), 0
+    while at + 4 < end and data[at] == 0xFF and steps < STEPS:
+        steps += 1
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
@@ -64,13 +65,6 @@ def read_header(data: bytes) -> Header | None:
     # Sequential, all channels in the first scan, and nothing that counts the rows.
     in_rows = data[frame + 1] in (0xC0, 0xC1) and data[at + 4] == channels and not marks
     return Header(height, width, channels, frame, at + 2 + length, in_rows, _orientation_of(notes))
-
-
-def check_passes(data: bytes) -> None:
-    """ValueError for a JPEG of very many passes: each is a few bytes of the file and takes the time of a picture."""
-    passes = data.count(b"\xff\xda")
-    if passes > MAX_PASSES:
-        raise ValueError(f"{passes} passes over its pixels, above the limit of {MAX_PASSES}")
 
 
 def first_rows(data: bytes, header: Header, rows: int) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, brief
 from metric_learning.data.face_warp import SIDE, TEMPLATE, Points
 from metric_learning.data.transforms import Window
 
@@ -34,7 +34,9 @@ def read_landmarks(path: Path) -> dict[str, Points]:
                     continue
                 name, points = _row(row, f"{path}:{reader.line_num}")
                 if name in found:
-                    raise UserError(f"{path}:{reader.line_num}: {name} is there a second time; keep one of the rows.")
+                    raise UserError(
+                        f"{path}:{reader.line_num}: {brief(name)[1:-1]} is there a second time; keep one of the rows."
+                    )
                 found[name] = points
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; check --landmarks.") from error
@@ -51,7 +53,7 @@ def _row(row: list[str], where: str) -> tuple[str, Points]:
     try:
         numbers = [float(cell) for cell in row[1:]]
     except ValueError as error:
-        raise UserError(f"{where}: the points must be ten numbers: {error}.") from error
+        raise UserError(f"{where}: the points must be ten numbers: {str(error)[:120]}.") from error
     if not all(math.isfinite(number) for number in numbers):
         raise UserError(f"{where}: the points must be finite numbers.")
     name = row[0].strip().replace("\\", "/").removeprefix("./")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from metric_learning.checks import UserError, check_choice
+from metric_learning.checks import UserError, brief, check_choice
 from metric_learning.data.by_id import PicturesById
 from metric_learning.data.names import blocks
 from metric_learning.data.samples import Parts, SamplePacker, Samples
@@ -77,7 +77,7 @@ def _check_sop_row(line: str, where: str) -> None:
         raise UserError(f"{where}: a row must have 4 columns ({SOP_HEADER}); got {len(fields)}: {line.strip()[:60]!r}.")
     for name, value in zip(SOP_HEADER.split(), fields[:3], strict=False):
         if not (value.isascii() and value.isdigit()):
-            raise UserError(f"{where}: {name} must be a whole number; got {value!r}.")
+            raise UserError(f"{where}: {name} must be a whole number; got {brief(value)}.")
 
 
 def read_csv(path: Path, rules: CsvRules = PLAIN) -> Parts:
@@ -163,7 +163,7 @@ def _csv_columns(header: list[str], path: Path, rules: CsvRules) -> list[str]:
         # A column is ignored only if it cannot be a misspelt one: a lost `split` would train on the test pictures.
         near = difflib.get_close_matches(name, [other for other in known if other not in columns], 1, cutoff=0.75)
         if near:
-            raise UserError(f"{path}:1: the column {name!r} is unknown. Did you mean {near[0]!r}?")
+            raise UserError(f"{path}:1: the column {brief(name)} is unknown. Did you mean {near[0]!r}?")
     return columns if named == "id" else ["" if name == "id" else name for name in columns]
 
 

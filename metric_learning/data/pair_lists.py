@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, brief
 from metric_learning.data.pictures import Source
 from metric_learning.files import one_line
 
@@ -82,7 +82,7 @@ def read_csv_pairs(path: Path, root: str | None, of_templates: bool = False) -> 
     found, place = PairCollector(), _Beside(path, root)
     for number, (a, b, same, group) in _rows(path, ("a", "b", "same"), "group"):
         if same not in ("0", "1") or not a or not b:
-            raise UserError(f"{path}:{number}: a pair needs two pictures and same=0 or 1; got {[a, b, same]}.")
+            raise UserError(f"{path}:{number}: a pair needs two pictures and same=0 or 1; got {brief([a, b, same])}.")
         found.add(*((a, b) if of_templates else (place(a), place(b))), same == "1", group or "all")
     if not found.rows:
         raise UserError(f"{path} lists no pairs.")
@@ -105,7 +105,7 @@ def read_templates(path: Path, root: str | None) -> TemplateList:
     for number, (picture, template, medium, _) in _rows(path, ("path", "template", "media")):
         if not picture or not template or not medium:
             raise UserError(
-                f"{path}:{number}: path, template and media must be given; got {[picture, template, medium]}."
+                f"{path}:{number}: path, template and media must be given; got {brief([picture, template, medium])}."
             )
         paths.append(place(picture))
         templates.append(template)
@@ -139,7 +139,7 @@ def _check_header(path: Path, columns: list[str], needed: tuple[str, ...], extra
     for name in columns:
         # A misspelt `group` would be passed over, and all groups reported as one.
         if name not in (*needed, extra) and extra and difflib.get_close_matches(name.lower(), [extra], 1, cutoff=0.75):
-            raise UserError(f"{path}:1: the column {name!r} is unknown. Did you mean {extra!r}?")
+            raise UserError(f"{path}:1: the column {brief(name)} is unknown. Did you mean {extra!r}?")
 
 
 class _Beside:

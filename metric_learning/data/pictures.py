@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from metric_learning.data.jpeg import TAIL, Header, check_passes, first_rows, read_header
+from metric_learning.data.jpeg import TAIL, Header, first_rows, read_header
+from metric_learning.data.limits import check_passes, check_work
 from metric_learning.data.recordio import is_record, read_encoded
 
 Picture = NDArray[np.uint8]
@@ -36,7 +37,7 @@ FLAGS = {
 
 # Both are checked here and reported as a PictureError or put right; the warnings would only repeat that on stderr.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", message="(Corrupt EXIF data|Truncated File Read)", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class PictureError(ValueError):
@@ -221,8 +222,7 @@ def _decode(data: bytes, by: int = 1) -> Picture | None:
 
 
 def _decode_any(data: bytes) -> Picture:
-    if data.startswith(b"\xff\xd8"):
-        check_passes(data)
+    check_work(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         _check_size(*opened.size)
         opened.load()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, brief
 from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.pictures import Source
 from metric_learning.files import one_line
@@ -67,7 +67,7 @@ def _read_csv(path: Path, root: str | None) -> Questions:
     rows = []
     for number, a, b, group in _rows(path):
         if not a or not b:
-            raise UserError(f"{path}:{number}: a pair needs two pictures; got {[a, b]}.")
+            raise UserError(f"{path}:{number}: a pair needs two pictures; got {brief([a, b])}.")
         first, second = names.setdefault(a, len(names)), names.setdefault(b, len(names))
         rows.append((first, second, groups.setdefault(group, len(groups))))
     if not rows:
@@ -100,7 +100,7 @@ def _check_header(path: Path, columns: list[str]) -> None:
         raise UserError(f"{path}:1: the header must be a,b[,group]; got {','.join(columns)[:60]!r}.")
     for name in columns:  # a misspelt `group` would be passed over
         if name != "group" and difflib.get_close_matches(name.lower(), ["group"], 1, cutoff=0.75):
-            raise UserError(f"{path}:1: the column {name!r} is unknown. Did you mean 'group'?")
+            raise UserError(f"{path}:1: the column {brief(name)} is unknown. Did you mean 'group'?")
 
 
 def _place(near: Path, root: str | None, name: str) -> str:

@@ -64,7 +64,16 @@ def fetch_sop(target: str | Path, url: str = URL, timeout: float = 30.0) -> Path
 
 
 # What zipfile raises for an archive that is damaged, or made to do damage; names that can't lie beside each other, too.
-_UNUSABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, UserError)
+_UNUSABLE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    UserError,
+)
 _UNUSABLE += (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 

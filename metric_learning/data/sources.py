@@ -120,7 +120,7 @@ def recognise(data_dir: str | Path) -> str:
         return "sop"
     if TRAIN in names:
         return "recordio"
-    if any(_is_csv(name) for name in names):
+    if any(_is_list(entry) for entry in entries):
         return "csv"
     folders = [entry for entry in entries if is_folder(entry)]
     # male/*.jpg and female/*.jpg are two classes: only names with folders below them are groups.
@@ -188,7 +188,7 @@ def _read_csv_folder(root: Path, rules: CsvRules = PLAIN) -> Parts:
     if root.is_file():
         return read_csv(root, rules)
     check_folder(root)
-    names = sorted(entry.name for entry in visible(root) if _is_csv(entry.name))
+    names = sorted(entry.name for entry in visible(root) if _is_list(entry))
     if len(names) != 1:
         what = f"several csv files ({', '.join(names[:5])})" if names else "no csv file"
         raise UserError(f"{root} holds {what}; name the one to read with --train_list, or choose another --dataset.")
@@ -197,6 +197,11 @@ def _read_csv_folder(root: Path, rules: CsvRules = PLAIN) -> Parts:
 
 def _is_csv(name: str) -> bool:
     return name.lower().endswith(".csv") and not name.startswith(".")
+
+
+def _is_list(entry: os.DirEntry[str]) -> bool:
+    """A csv file, or a link to one; from a pipe of that name nothing would ever come."""
+    return _is_csv(entry.name) and os.path.isfile(entry.path)
 
 
 SOURCES: dict[str, Callable[[Path], Mapping[str, Iterable[Sample]]]] = {

@@ -101,7 +101,7 @@ def refused(path: Path, *words: str) -> None:
     ("content", "word"),
     [
         (b"", "Ran out"),
-        (WAYS["protocol 4"][:-40], "truncated"),
+        (WAYS["protocol 4"][:-40], "cut off"),
         (b"no pickle", ""),
         (pickle.dumps(PICTURES), "must hold"),
         (pickle.dumps({"a": 1}), "must hold"),
@@ -114,7 +114,7 @@ def refused(path: Path, *words: str) -> None:
         (pickle.dumps((PICTURES, [True, False, np.array([], bool)])), "answer 2"),
         (pickle.dumps(([*PICTURES[:-1], 7], SAME)), "[5]"),
         (pickle.dumps(([*PICTURES[:-1], "\u0416"], SAME)), "[5]"),
-        (pickle.dumps(([*PICTURES[:-1], np.zeros(3)], SAME)), "f8"),
+        (pickle.dumps(([*PICTURES[:-1], np.zeros(3)], SAME)), "float64"),
         (pickle.dumps(([*PICTURES[:-1], np.zeros(3, object)], SAME)), "O8"),
         (pickle.dumps(([*PICTURES[:-1], np.zeros(3, np.int32)], SAME)), "[5]"),
     ],

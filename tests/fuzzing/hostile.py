@@ -183,6 +183,7 @@ def _pictures() -> dict[str, dict[str, Made]]:
             "thousands of passes": _passes,
             "a header without end": lambda: b"\xff\xd8" + b"\xff" * 3_000_000,
             "a million segments": lambda: b"\xff\xd8" + b"\xff\xe0\0\x02" * 1_000_000 + b"\xff\xd9",
+            "junk without end": lambda: b"\xff\xd8\xff\xe0\0\x02" + bytes(3_000_000) + seeds.jpegs()[0][2:],
         },
         "PNG": {
             "30,000 x 30,000 pixels": lambda: _png(30_000, 30_000, bytes(1000)),
@@ -191,6 +192,7 @@ def _pictures() -> dict[str, dict[str, Made]]:
             "read: text that grows": lambda: _png(1, 1, bytes(4), (b"zTXt", b"a\0\0" + _bomb())),
             "read: a profile that grows": lambda: _png(1, 1, bytes(4), (b"iCCP", b"a\0\0" + _bomb())),
             "read: pixels that grow": lambda: _png(1, 1, bytes(100 << 20)),
+            "chunks without end": lambda: _png(1, 1, bytes(4), *[(b"vpAg", b"")] * 200_000),
             "texts without end": lambda: _png(1, 1, bytes(4), *[(b"tEXt", b"a\0" + mb)] * 80),
         },
         "GIF": {"65,535 x 65,535 pixels": _gif},
@@ -202,6 +204,7 @@ def _pictures() -> dict[str, dict[str, Made]]:
         "PPM": {
             "9 billion pixels": lambda: b"P6 99999 99999 255\n",
             "a million digits": lambda: b"P6 " + b"9" * 1_000_000 + b" 1 255\n",
+            "comments without end": lambda: b"P3 1000 1000 255\n" + b"#\n" * 3_000_000,
             "a comment without end": lambda: b"P6 #" + b"x" * 5_000_000,
         },
         "TIFF": {

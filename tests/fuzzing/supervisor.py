@@ -37,7 +37,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """For each (reader, first, stop) its files of these numbers.
 
-    seconds: how long one may take; it is stopped after thrice that and a minute. keep: where files go that something is
+    seconds: how long one may take; it is stopped after thrice that. keep: where files go that something is
     wrong with, as <reader>-<number>. slack: bytes of address space beyond what a reader may take.
     """
     waiting = list(jobs)
@@ -99,5 +99,6 @@ def _lines(process: subprocess.Popen[bytes], seconds: float) -> Iterator[bytes]:
         block = os.read(number, 1 << 16)
         if not block:
             return
+        allowed = 3 * seconds + 10
         *whole, rest = (rest + block).split(b"\n")
         yield from whole

@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 WATCHED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen", "socket.connect")
 WATCHED += ("pickle.find_class", "ctypes.dlopen", "webbrowser.open")
 LONGEST = 2000  # letters of a refusal
+ODD_NAME = "n\nl"  # of a folder; the commands say it on one line
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def outcome(reader: Any, path: Path, case: str, seen: list[str], bound: float) -
             why += " at " + " < ".join(
                 f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[:-6:-1]
             )
-        elif "\n" in str(error) or len(str(error)) > LONGEST:
+        elif "\n" in str(error).replace(ODD_NAME, "") or len(str(error)) > LONGEST:
             what = "said too much"
         del error
     except BaseException as error:  # a panic of Rust is one
