@@ -153,7 +153,7 @@ def saved_classes(path: str | Path) -> ClassesOf | None:
     """The classes that a file of this toolkit can tell apart; None where it holds no classifier."""
 
     def read(saved: Any) -> ClassesOf:
-        names = saved["classes"] if isinstance(saved, dict) else None
+        names = saved.get("classes") if isinstance(saved, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("it does not name its classes")
         made = Classifier.from_arrays(read_tensors(path)[0], saved)

@@ -129,7 +129,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise UserError(f"Can't read the weights {path}: {one_line(error)}.") from error
 
 

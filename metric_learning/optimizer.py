@@ -9,7 +9,7 @@ from paddle import Tensor, nn
 
 from metric_learning import dist
 from metric_learning.checks import UserError
-from metric_learning.files import Arrays
+from metric_learning.files import Arrays, one_line
 from metric_learning.losses.centers import Centers
 from metric_learning.losses.partial_centers import PartialCenters
 from metric_learning.losses.rows import AdamRows, MomentumRows, Rule
@@ -133,8 +133,11 @@ class Optimizer:
             if value.dtype.kind != "f" or (value.size != 1 and value.shape != tuple(parameter.shape)):
                 raise UserError(f"The checkpoint's optimizer has another size than this run's ({name}).")
             state[f"{parameter.name}_{name.partition('.')[2]}"] = paddle.to_tensor(value.astype(np.float32))
-        if state:
-            self.main.set_state_dict(state)
+        try:
+            if state:
+                self.main.set_state_dict(state)
+        except (AssertionError, ValueError) as error:
+            raise UserError(f"The checkpoint's optimizer does not fit this run's: {one_line(error)}.") from error
 
 
 def _squares(slopes: list[Tensor]) -> Tensor:

@@ -10,16 +10,16 @@ import pickle
 import pickletools
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-STEPS = 4_000_000  # opcodes of one pickle: 12,000 pictures or 5,000 tensors take a tenth of it
+STEPS = 2_000_000  # opcodes of one pickle: 12,000 pictures or 5,000 tensors take a tenth of it
 GROWTH = 8  # times its file: what functions make of it
 SLACK = 1 << 20  # and bytes beside that
 MOST_KEY = 1 << 31  # numbers beyond can be chosen so that a dictionary of them takes hours
 
-_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_OPCODES = {opcode.code.encode("latin-1"): (opcode.name, opcode.arg) for opcode in pickletools.opcodes}
 _LITERALS = frozenset(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"))
-_LITERALS |= {"BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_LITERALS |= {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _LITERALS |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -66,29 +66,29 @@ class _Machine:
         self.room = GROWTH * len(stream.getbuffer()) + SLACK
 
     def run(self) -> Any:
+        read = self.stream.read
         for _ in range(STEPS):
-            code = self.stream.read(1)
-            if not code:
-                raise EOFError("Ran out of input")
-            opcode = _OPCODES.get(code.decode("latin-1"))
+            opcode = _OPCODES.get(read(1))
             if opcode is None:
-                raise pickle.UnpicklingError("it is damaged, or no pickle")
-            name = opcode.name
-            if name == "STOP":
-                return self.stack.pop()
-            if name == "STRING":
-                self.stack.append(self._quoted())
-                continue
-            argument = None if opcode.arg is None else self._argument(opcode.arg)
+                self._no_opcode()
+            name, kind = opcode
+            argument = None if kind is None else self._argument(kind)
             if name in _LITERALS:
                 self.stack.append(argument)
             elif name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[name])
             elif name in _SHORT_TUPLES:
                 self._tuple(_SHORT_TUPLES[name])
+            elif name == "STOP":
+                return self.stack.pop()
             else:
                 self._step(name, argument)
         raise pickle.UnpicklingError(f"it takes more than {STEPS:,} steps, and plain data does not")
+
+    def _no_opcode(self) -> NoReturn:
+        if self.stream.tell() == len(self.stream.getbuffer()):
+            raise EOFError("Ran out of input")
+        raise pickle.UnpicklingError("it is damaged, or no pickle")
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self.stack
@@ -150,7 +150,7 @@ class _Machine:
 
     def _argument(self, kind: pickletools.ArgumentDescriptor) -> Any:
         try:
-            return kind.reader(self.stream)
+            return self._quoted() if kind is pickletools.stringnl else kind.reader(self.stream)
         except (ValueError, struct.error) as error:
             raise pickle.UnpicklingError("it is cut off or damaged") from error
 
@@ -159,10 +159,7 @@ class _Machine:
         line = self.stream.readline().strip()
         if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
             raise pickle.UnpicklingError("it is damaged")
-        try:
-            return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
-        except ValueError as error:
-            raise pickle.UnpicklingError("it is damaged") from error
+        return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
 
     def _to_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()

@@ -5,6 +5,7 @@ the end, whole, by one rename. Needs about 6 GB of disk.
 """
 
 import argparse
+import errno
 import hashlib
 import http.client
 import json
@@ -20,7 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metric_learning.checks import UserError, plain_line
 from metric_learning.data.lists import read_sop_list
@@ -225,8 +226,17 @@ def _is_safe(name: str) -> bool:
 def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # zipfile compares the CRC when the end is read.
-    with opened.open(member) as source, open(path, "xb") as file:
+    with _opened(opened, member) as source, open(path, "xb") as file:
         shutil.copyfileobj(source, file, CHUNK)
+
+
+def _opened(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return opened.open(member)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the directory names a place before the file
+            raise
+        raise zipfile.BadZipFile(f"there is no {member.filename[:80]!r} where it should be") from error
 
 
 def _check_lists(folder: Path) -> None:

@@ -360,7 +360,7 @@ class Configs(NamedTuple):
     read: Callable[[Path], Any] = _config
 
     def files(self) -> list[bytes]:
-        return []
+        return [b"{}"]
 
     def make(self, rng: Random, folder: Path) -> Path:
         from metric_learning.config import ElemOptions
