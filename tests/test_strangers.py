@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from fuzzing import seeds
 from fuzzing.hostile import hostile
@@ -20,6 +21,7 @@ from metric_learning.files import write_json, write_tensors
 from metric_learning.gallery import Gallery
 from metric_learning.optimizer import Optimizer
 from metric_learning.saved_state import read_state
+from metric_learning.weights import read_arrays
 
 DESCRIBED = hostile()["spec, calibration, classes"]
 
@@ -29,6 +31,13 @@ def test_what_weights_say_of_themselves_is_checked(tmp_path, case):
     (tmp_path / "a.safetensors").write_bytes(DESCRIBED[case]())
     with pytest.raises(UserError, match=r"a\.safetensors"):
         [read(tmp_path / "a.safetensors") for read in (saved_spec, saved_calibration, saved_group_means, saved_classes)]
+
+
+@pytest.mark.parametrize("case", hostile()["safetensors"])
+def test_tensors_made_to_do_harm_are_refused(tmp_path, case):
+    (tmp_path / "a.safetensors").write_bytes(hostile()["safetensors"][case]())
+    with pytest.raises(UserError, match="Can't read the weights"):
+        read_arrays(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("case", [case for case in hostile()["embeddings .npz"] if not case.startswith("read")])
@@ -53,6 +62,18 @@ def saved(folder: Path, state: object) -> Path:
     path = folder / "step-00000003.safetensors"
     write_tensors(path, {"a": np.zeros(1, np.float32)}, {"state": state})
     return path
+
+
+def test_an_optimizer_that_lacks_something_is_refused(tmp_path):
+    network, loss = nn.Linear(3, 2), nn.Linear(2, 1)
+    state = State(network, loss, Optimizer("momentum", network, loss))
+    loss(network(paddle.ones([1, 3]))).sum().backward()
+    state.update()
+    arrays, _ = state._arrays()
+    del arrays[next(name for name in arrays if name.startswith("optimizer."))]
+    write_tensors(tmp_path / "a.safetensors", arrays, {"state": {"step": 1, "best": []}})
+    with pytest.raises(UserError, match=r"The checkpoint's optimizer does not fit this run's: .* not found"):
+        state.restore(tmp_path / "a.safetensors")
 
 
 def test_a_state_comes_back(tmp_path):

@@ -128,11 +128,20 @@ class _Table:
     def _no_csv(self, error: csv.Error) -> UserError:
         return UserError(f"{self.path} is not a csv file: {error}.")
 
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells) of the rows that hold any; far too wide ones are refused before there are many of them."""
+        widest = 1000 + len(self.columns)
+        for row in self._reader:
+            if row:
+                if len(row) > widest:
+                    _check_csv_row(row, self.columns, f"{self.path}:{self._reader.line_num}")
+                yield self._reader.line_num, row
+
     def blocks(self) -> Iterator[dict[str, list[str]]]:
         """The cells of some rows by column; `path` is among them, whatever names the pictures."""
         pictures = PicturesById(Path(self.root), self.path.stem) if self.named == "id" else None
         try:
-            for block in blocks((self._reader.line_num, row) for row in self._reader if row):
+            for block in blocks(self._rows()):
                 cells = _csv_cells(block, self.columns, self.path)
                 if pictures is not None:
                     where = [f"{self.path}:{number}" for number, _ in block]

@@ -1,6 +1,7 @@
 """Files that got more than a refusal from the readers of data, until that was mended; see test_fuzz.py."""
 
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -14,6 +15,7 @@ from PIL import Image
 
 from metric_learning.checks import UserError
 from metric_learning.data import record_lists, sop
+from metric_learning.data.limits import check_work
 from metric_learning.data.lists import read_sop_list
 from metric_learning.data.pair_lists import read_csv_pairs, read_templates
 from metric_learning.data.pair_sources import read_pairs
@@ -21,6 +23,7 @@ from metric_learning.data.pictures import PictureError, open_picture, read_pictu
 from metric_learning.data.predictions import read_predictions
 from metric_learning.data.questions import read_questions
 from metric_learning.data.record_lists import read_recordio
+from metric_learning.data.sources import read_parts, recognise
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:
@@ -76,6 +79,21 @@ def test_predictions_need_their_header(tmp_path, header):
         read_predictions(put(tmp_path, "p.csv", header))
 
 
+def test_a_pipe_that_is_called_like_a_list_is_passed_over(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").touch()
+    os.mkfifo(tmp_path / "list.csv")
+    assert recognise(tmp_path) == "folders" and len(read_parts(tmp_path, "folders")["all"]) == 1
+    with pytest.raises(UserError, match="no csv file"):
+        read_parts(tmp_path, "csv")
+
+
+def test_long_values_are_cut_off_in_refusals(tmp_path):
+    with pytest.raises(UserError) as caught:
+        read_questions(str(put(tmp_path, "q.csv", b"a,b\n" + b"x" * 5000 + b",\n")), None)
+    assert str(caught.value).endswith("x....") and len(str(caught.value)) < 150 + len(str(tmp_path))
+
+
 # ---- pictures
 
 
@@ -94,6 +112,30 @@ def test_a_jpeg_of_thousands_of_passes_is_refused(tmp_path, kind):
         with pytest.raises(PictureError, match="passes over its pixels, above the limit of 100"):
             read(path)
     assert read_picture(put(tmp_path, "b.jpg", data)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "case", "said"),
+    [
+        ("JPEG", "a header without end", "more than 100,000 bytes between its segments"),
+        ("JPEG", "junk without end", "more than 100,000 bytes between its segments"),
+        ("JPEG", "a million segments", "more than 2,000 segments"),
+        ("PNG", "chunks without end", "more than 100,000 chunks"),
+        ("PPM", "comments without end", "more than 1,000 comments"),
+        ("PPM", "a comment without end", "its header is longer than 10,000 bytes"),
+    ],
+)
+def test_pictures_that_would_take_minutes_are_refused(tmp_path, kind, case, said):
+    path = put(tmp_path, "a", hostile()[kind][case]())
+    for read in (read_picture, open_picture):
+        with pytest.raises(PictureError, match=said):
+            read(path)
+
+
+@pytest.mark.parametrize("data", [*seeds.jpegs(), *seeds.pngs(), *seeds.others()["PPM"]])
+def test_pictures_of_every_day_are_no_work(data):
+    check_work(data + bytes(20_000))
+    check_work(data)
 
 
 # ---- pictures in files

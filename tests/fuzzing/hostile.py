@@ -278,9 +278,18 @@ def _archives() -> dict[str, Made]:
         "a bomb": lambda: _zip({**sop, **pictures, "SOP/c.jpg": bytes(200 << 20)}, zipfile.ZIP_DEFLATED),
         "a bomb of bzip2": lambda: _zip({**sop, **pictures, "SOP/c.jpg": bytes(60 << 20)}, zipfile.ZIP_BZIP2),
         "the same bytes a thousand times": lambda: _overlapping("SOP/Ebay_train.txt", how=zipfile.ZIP_DEFLATED),
+        "a place before the file": lambda: _before({**sop, **pictures}),
         "read: a name twice": lambda: _zip_of([*sop.items(), *pictures.items(), ("SOP/a/1.jpg", b"2")]),
         "a file that is a folder": lambda: _zip_of([*sop.items(), *pictures.items(), ("SOP/a/1.jpg/x.jpg", b"2")]),
     }
+
+
+def _before(members: dict[str, bytes]) -> bytes:
+    """An archive whose directory says that it begins behind where it does: its members lie before the file."""
+    whole = _zip(members)
+    end = whole.index(b"PK\x05\x06")
+    start = struct.unpack("<I", whole[end + 16 : end + 20])[0]
+    return whole[: end + 16] + struct.pack("<I", start + 5000) + whole[end + 20 :]
 
 
 def _zip_of(members: list[tuple[str, bytes]]) -> bytes:
@@ -381,6 +390,7 @@ def hostile() -> dict[str, dict[str, Made]]:
             "an embedding of a billion numbers": _described(embedder=_spec(embedding_size=10**9)),
             "a size that is infinite": _described(embedder=_spec(embedding_size=float("inf"))),
             "pictures of a million rows": _described(embedder=_spec(shape=[3, 10**6, 10**6])),
+            "a classifier without classes": _described(classifier={"cosine": True, "scale": 8.0}),
             "means of 400 digits": _described(group_means='{"a": [1' + "0" * 400 + "]}"),
             "a slope of 400 digits": _described(calibration='{"slope": 1' + "0" * 400 + "}"),
             "read: lists in lists": _described(about="[" * 100_000),
