@@ -47,7 +47,7 @@ def read_lfw(path: Path, root: str | None) -> PairList:
     lines = read_lines(path)
     counts = counts_of(lines[0])
     view_two = len(counts) == 2
-    folds, each = counts if view_two else (1, *counts)
+    folds, each = counts if view_two else (1, *(counts or [0]))
     if folds < 1 + view_two or each < 1:
         raise UserError(f"{path}:1: the first line must say how many pairs there are; got {brief(lines[0])}.")
     rows = list(_rows(path, lines, first=2))

@@ -1,18 +1,28 @@
-"""Pictures whose few bytes would keep a decoder busy for minutes, told before it begins."""
+"""Pictures and tables whose few bytes would keep a reader busy for minutes, told before it begins."""
 
 import re
+from pathlib import Path
+
+from metric_learning.checks import UserError
 
 MOST_PASSES = 100  # over the pixels of a JPEG; a progressive one has about ten
 MOST_SEGMENTS = 2_000  # before those; a long colour profile takes 255
 MOST_JUNK = 100_000  # bytes between the segments
 MOST_CHUNKS = 100_000  # of a PNG; the largest that is read has 33,000 as libpng writes it
+MOST_COLUMNS = 10_000
 LONGEST_HEADER = 10_000  # bytes of a PPM's
 MOST_COMMENTS = 1_000  # in a PPM whose pixels are text
 _TOKENS = re.compile(rb"P\d(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2}")
 
 
+def check_columns(path: Path, header: list[str]) -> None:
+    """UserError for a table so wide that to look at the names of its columns takes minutes."""
+    if len(header) > MOST_COLUMNS:
+        raise UserError(f"{path}:1: the header has {len(header):,} columns; lists of pictures have a few.")
+
+
 def check_work(data: bytes) -> None:
-    """ValueError for such a picture; what is none is not looked at."""
+    """ValueError for such a picture's file; what is none is not looked at."""
     if data.startswith(b"\xff\xd8"):
         check_passes(data)
         _check_segments(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from metric_learning.checks import UserError, brief, check_choice
 from metric_learning.data.by_id import PicturesById
+from metric_learning.data.limits import check_columns
 from metric_learning.data.names import blocks
 from metric_learning.data.samples import Parts, SamplePacker, Samples
 
@@ -121,6 +122,7 @@ class _Table:
             header = next(self._reader, [])
         except csv.Error as error:
             raise self._no_csv(error) from error
+        check_columns(path, header)
         self.columns = _csv_columns(header, path, rules)
         self.named = "path" if "path" in self.columns else "id"
         self.root = str(path.parent if self.named == "path" else rules.folder or path.parent)

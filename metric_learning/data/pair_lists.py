@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, brief
+from metric_learning.data.limits import check_columns
 from metric_learning.data.pictures import Source
 from metric_learning.files import one_line
 
@@ -121,6 +122,7 @@ def _rows(path: Path, needed: tuple[str, str, str], extra: str = "") -> Iterator
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = next(rows, [])
+            check_columns(path, header)
             columns = [name.strip() for name in header]
             _check_header(path, columns, needed, extra)
             places = [columns.index(name) for name in (*needed, extra) if name in columns]

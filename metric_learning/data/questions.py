@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning.checks import UserError, brief
+from metric_learning.data.limits import check_columns
 from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.pictures import Source
 from metric_learning.files import one_line
@@ -84,7 +85,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
-            columns = [name.strip() for name in next(rows, [])]
+            header = next(rows, [])
+            check_columns(path, header)
+            columns = [name.strip() for name in header]
             _check_header(path, columns)
             places = [columns.index(name) if name in columns else len(columns) for name in ("a", "b", "group")]
             for row in rows:

@@ -16,7 +16,7 @@ from PIL import Image
 from metric_learning.checks import UserError
 from metric_learning.data import record_lists, sop
 from metric_learning.data.limits import check_work
-from metric_learning.data.lists import read_sop_list
+from metric_learning.data.lists import read_csv, read_sop_list
 from metric_learning.data.pair_lists import read_csv_pairs, read_templates
 from metric_learning.data.pair_sources import read_pairs
 from metric_learning.data.pictures import PictureError, open_picture, read_picture
@@ -77,6 +77,18 @@ def test_predictions_name_the_line_that_is_wrong(tmp_path, rows, said):
 def test_predictions_need_their_header(tmp_path, header):
     with pytest.raises(UserError, match=r"its header is not|no classes"):
         read_predictions(put(tmp_path, "p.csv", header))
+
+
+def test_a_first_line_that_is_too_long_to_be_looked_at_whole(tmp_path):
+    with pytest.raises(UserError, match="the first line must say how many pairs there are"):
+        read_pairs(str(put(tmp_path, "pairs.txt", b"10" + b" " * 2000 + b"300 5\n")), None)
+
+
+@pytest.mark.parametrize("read", [lambda path: read_csv(path), lambda path: read_csv_pairs(path, None)])
+def test_a_table_of_very_many_columns_is_refused(tmp_path, read):
+    path = put(tmp_path, "list.csv", b"path,label,a,b,same" + b"".join(b",p%d" % k for k in range(20_000)) + b"\n")
+    with pytest.raises(UserError, match="the header has 20,005 columns"):
+        read(path)
 
 
 def test_a_pipe_that_is_called_like_a_list_is_passed_over(tmp_path):

@@ -318,11 +318,16 @@ def _texts() -> dict[str, dict[str, Made]]:
             **long,
             "read: a label of 5,000 digits": lambda: seeds.SOP + b"1 " + b"9" * 5000 + b" 1 c.jpg\n",
         },
-        "csv path,label": {**long, "a cell of 20 MB": lambda: b"path,label\n" + b"x" * (20 << 20) + b",1\n"},
+        "csv path,label": {
+            "200,000 columns": lambda: b"path,label" + b"".join(b",p%d" % k for k in range(200_000)) + b"\na,b\n",
+            **long,
+            "a cell of 20 MB": lambda: b"path,label\n" + b"x" * (20 << 20) + b",1\n",
+        },
         "csv id,label": {"a cell of a megabyte": lambda: b"id,label\n" + b"x" * (1 << 20) + b",1\n"},
         "LFW View 2": {
             **long,
             "a first line after a form feed": lambda: b"\x0c10 300\nAnn 1 2\n",
+            "a first line of 2,000 spaces": lambda: b"10" + b" " * 2000 + b"300 5\n",
             "more pairs than there are": lambda: b"999999999 999999999\nAnn 1 2\n",
         },
         "csv of pairs": {**long, "read: a name of 5,000 letters": lambda: b"a,b,same\n" + b"x" * 5000 + b",y,1\n"},

@@ -123,6 +123,10 @@ class Tree(NamedTuple):
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         places = [root]
+        for name in ("Asian/a", "Asian/b", "Indian/c", "Indian/d") if rng.random() < 0.5 else ():
+            (root / name).mkdir(parents=True)
+            (root / name / "1.jpg").touch()
+            places += [root / name] * rng.randrange(2)
         for _ in range(rng.randrange(1, 14)):
             name = rng.choice(
                 (
