@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from metric_learning.checks import UserError
 
 Arrays = dict[str, np.ndarray]
+LONGEST = 500  # letters of what is said of an error
 ODD = "surrogateescape"  # names of files that are no text come and go unharmed
 
 
@@ -65,9 +66,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, on one line, without a full stop at its end."""
+    """What an exception says, on one line, without a full stop at its end; libraries may say pages of a broken file."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (" ".join(said.split()) or type(error).__name__).rstrip(".")
+    line = (" ".join(said.split()) or type(error).__name__).rstrip(".")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
 def write_tensors(path: str | Path, arrays: Arrays, metadata: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from metric_learning.files import (
     ODD,
     atomic_path,
     atomic_write,
+    one_line,
     read_json,
     read_metadata,
     read_tensors,
@@ -190,6 +191,11 @@ def test_json_round_trip_and_errors(tmp_path):
     one_line_error(lambda: read_json(path), "a.json")
     one_line_error(lambda: read_json(tmp_path / "none.json"), "No such file")
     one_line_error(lambda: read_json(tmp_path), "Is a directory")
+
+
+def test_pages_of_an_error_are_cut_off():
+    assert one_line(ValueError("a\nb.")) == "a b" and one_line(ValueError()) == "ValueError"
+    assert one_line(ValueError("x" * 9999)) == "x" * 500 + " ..."
 
 
 def test_tensors_round_trip(tmp_path):

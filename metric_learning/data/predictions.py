@@ -68,7 +68,7 @@ def read_predictions(path: str | Path) -> Predictions:
                 names.append(row[0])
                 labels.append(row[1])
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is no list of predictions of this toolkit: {one_line(error)[:200]}.") from error
+        raise UserError(f"{path} is no list of predictions of this toolkit: {one_line(error)}.") from error
     if not classes:
         raise UserError(f"{path} is no list of predictions of this toolkit: it has no classes.")
     return Predictions(names, labels, np.array(numbers).reshape(len(names), len(classes)), classes)

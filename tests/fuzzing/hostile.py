@@ -346,6 +346,11 @@ def _texts() -> dict[str, dict[str, Made]]:
     }
 
 
+def _parts(count: int) -> bytes:
+    mark = [struct.pack("<II", seeds.MAGIC, kind << 29) for kind in (1, 2, 3)]
+    return mark[0] + mark[1] * count + mark[2]
+
+
 def _with_state(**said: Any) -> Made:
     return lambda: seeds.safetensors({"a": np.zeros(1, np.float32)}, {"state": {"step": 1, "best": [], **said}})
 
@@ -379,6 +384,12 @@ def hostile() -> dict[str, dict[str, Made]]:
             for name, make in pickles.items()
         },
         "torch, zip": _torch_zips(),
+        "RecordIO .rec, .idx": {
+            "a record of 200,000 parts": lambda: _parts(200_000),
+            "a record that never ends": lambda: _parts(1000)[:-8],
+            "a length beyond the file": lambda: struct.pack("<II", seeds.MAGIC, 0x1FFFFFFF) + bytes(100),
+            "a billion labels": lambda: seeds.record(struct.pack("<IfQQ", 1 << 30, 0, 0, 0) + bytes(100)),
+        },
         "embeddings .npz": _npzs(),
         "archive of SOP": _archives(),
         "safetensors": {
