@@ -125,7 +125,15 @@ def test_an_optimizer_of_another_size_is_refused(tmp_path, arrays):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"lr": "0.1"}, {"data_dir": "a\0b"}, {"seed": 10**30}, {"lr": 10**400}, {"flip": 1}, {"min_crop_area": []}],
+    [
+        {"lr": "0.1"},
+        {"data_dir": "a\0b"},
+        {"image_shape": "0" * 5000},
+        {"seed": 10**30},
+        {"lr": 10**400},
+        {"flip": 1},
+        {"min_crop_area": []},
+    ],
 )
 def test_a_config_with_values_that_no_option_has_is_refused(tmp_path, changed):
     config = {"command": "train_elem", **ElemOptions(loss_name="softmax").to_dict()}

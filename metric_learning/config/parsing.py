@@ -63,7 +63,8 @@ def check_saved(saved: dict[str, Any], kinds: Sequence[type[Options]] = COMMANDS
     for name in sorted(known):
         value, allowed = saved[name], hints[name]
         fits = type(value) in allowed or (type(value) is int and float in allowed)
-        if not fits or (type(value) is int and abs(value) >= 1 << 63) or (type(value) is str and "\0" in value):
+        odd = type(value) is str and ("\0" in value or len(value) > 4096)
+        if not fits or odd or (type(value) is int and abs(value) >= 1 << 63):
             raise UserError(f"The saved config can't be used: {name} is {repr(value)[:40]}. Was it edited?")
 
 
