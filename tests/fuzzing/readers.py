@@ -450,7 +450,7 @@ READERS: dict[str, Any] = {
     "torch, pickles": Reader(cache(lambda: seeds.torches("pickles")), mutations.damaged, _torch, "a.pth", 900 * MB),
     ".pdparams": Reader(cache(seeds.pdparams), mutations.repickled, _pdparams, "a.pdparams", 900 * MB),
     "embeddings .npz": Reader(
-        cache(lambda: [seeds.embeddings()]),
+        cache(lambda: [seeds.embeddings(), seeds.embeddings(stamped=True)]),
         mutations.rezipped,
         lambda path: __import__("metric_learning.gallery", fromlist="x").Gallery.read(path),
         "embeddings.npz",

@@ -185,11 +185,12 @@ def bfloat16() -> bytes:
     return len(header).to_bytes(8, "little") + header + b"\x80\x3f\x00\xc0"
 
 
-def embeddings() -> bytes:
+def embeddings(stamped: bool = False) -> bytes:
     from metric_learning.gallery import write_embeddings
 
-    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
-    return written(lambda path: write_embeddings(path, rows, ["a.jpg", "b.jpg", "ü.jpg"], '{"digest": "x"}'))
+    rows, paths = np.arange(12, dtype=np.float32).reshape(3, 4), ["a.jpg", "b.jpg", "ü.jpg"]
+    stamps = np.ones((3, 2), np.int64) if stamped else None
+    return written(lambda path: write_embeddings(path, rows, paths, '{"digest": "x"}', stamps))
 
 
 def archive() -> bytes:
