@@ -26,6 +26,7 @@ TEXTS = (
 )
 TEXTS += ("\u202e", "\ufeff", "nan", "inf", "-inf", "1e999", "-0", "1_000", "٣", "²", "0x10", "\x1b[2J", "%s%n%d", "\\")
 TEXTS += ("'", '"', '"""', ",", "\t", "\r", "\n", "\x0b", "\x85", "\u2028", "True", "None", "1.5", "-1", "a/b/c", "#1")
+LARGEST = 20 << 20  # bytes of a list
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "latin-1", "cp037", "utf-7")
 
 
@@ -97,7 +98,7 @@ def reworded(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     text = rng.choice(("\n",) * 6 + ("\r\n", "\r", "\x0b", "\u2028")).join(lines)
     if rng.random() < 0.1:
         return text.encode(rng.choice(ENCODINGS), "replace")
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = text.encode("utf-8", "surrogatepass")[:LARGEST]
     return b"\xef\xbb\xbf" + raw if rng.random() < 0.05 else raw
 
 
