@@ -12,7 +12,6 @@ from metric_learning.metrics.cosine import hide_self
 from metric_learning.metrics.reranking import Rerank, Reranked, reranked_hits
 from metric_learning.metrics.retrieval import retrieval_metrics
 
-
 PAPER = Rerank()
 
 
