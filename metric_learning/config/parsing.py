@@ -113,6 +113,12 @@ def _parser(kind: type[Options]) -> argparse.ArgumentParser:
     return parser
 
 
+def value_names(hint: Any) -> str:
+    """What a value of this type is called: boolean, integer, number, text, or two texts."""
+    convert, repeated = _converter(hint)
+    return "two texts" if repeated else str(convert.__name__)
+
+
 def _converter(hint: Any) -> tuple[Any, bool]:
     """The function that reads one value of this type, and whether the option takes a pair of them."""
     if isinstance(hint, types.UnionType):
