@@ -10,7 +10,7 @@ import pytest
 from metric_learning import config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
     kind.command: kind for kind in (config.ElemOptions, config.PairOptions, config.EvalOptions, config.InferOptions)
 }
