@@ -39,3 +39,9 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One head\n[a](#one-head) [b](#two) [c](none.md)\n")
     assert broken(page) == ["#two", "none.md"]
+
+
+def test_the_index_names_every_page() -> None:
+    index = LINK.findall((ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages <= set(index), f"docs/README.md has no line for {sorted(pages - set(index))}"
