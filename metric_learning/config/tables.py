@@ -94,6 +94,8 @@ def _default_and_text(item: "Field[Any]") -> tuple[str, str]:
         text += "; one of " + ", ".join(f"`{choice}`" for choice in item.metadata["choices"])
     if item.metadata["retired"]:
         text += f": {item.metadata['retired']}"
+    if also := item.metadata.get("also"):  # other names that it may be typed by
+        text += "; also " + ", ".join(f"`--{name}`" for name in also)
     return default.replace("|", "\\|"), text.replace("|", "\\|").replace("<", "\\<")
 
 
