@@ -51,7 +51,8 @@ def test_commands_on_the_pages_have_only_flags_that_exist(page: Path) -> None:
     text = page.read_text().replace("\\\n", " ")
     for command, arguments in re.findall(r"python (\w+)\.py((?: +[^\s#|&`]+)*)", text):
         if command in COMMANDS:
-            known = {item.name for item in config.options(COMMANDS[command])} | {"help"}
+            items = config.options(COMMANDS[command])
+            known = {"help", *(name for item in items for name in (item.name, *item.metadata["also"]))}
             typed = set(re.findall(r"--([a-z_0-9]+)", arguments))
             assert typed <= known, f"{page.name}: {command}.py {sorted(typed - known)}"
 

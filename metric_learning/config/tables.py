@@ -23,7 +23,8 @@ INTRO = """\
 Every option of the four scripts. `python -m metric_learning.config.tables` makes this page from the code; don't edit it
 by hand. `python train_elem.py --help` says the same of one script.
 
-- Options are typed `--name=value` or `--name value`. Booleans are `True` or `False` (or 1 and 0).
+- Options are typed `--name=value` or `--name value`. Booleans are `True` or `False` (or 1 and 0); the
+  bare name turns on what is off by default.
 - A name that does not exist, a value that can't be and an option that has no meaning beside the others are refused in
   one line, before anything else happens.
 - *resume*: what may be typed anew with `--checkpoint=<run>`; a resumed run keeps all others: [runs.md](runs.md#resume).
