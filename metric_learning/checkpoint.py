@@ -11,7 +11,6 @@ output/elem-arcmargin-20260131-120000/
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,136 +23,24 @@ from metric_learning import dist
 from metric_learning.average import Average
 from metric_learning.batch_norm import mean_statistics
 from metric_learning.checks import UserError
-from metric_learning.config import check_saved
 from metric_learning.embedder import arrays_of, check_finite, put_arrays
 from metric_learning.files import (
     Arrays,
     atomic_path,
-    read_json,
+    clear_parts,
     read_rows,
     read_tensors,
-    write_json,
     write_tensors,
 )
 from metric_learning.losses.centers import sharded_names
 from metric_learning.optimizer import Optimizer
+from metric_learning.runs import Run as Run
+from metric_learning.runs import checkpoint_to_resume as checkpoint_to_resume
+from metric_learning.runs import new_run as new_run
+from metric_learning.runs import newest_run as newest_run
+from metric_learning.runs import run_of as run_of
+from metric_learning.runs import weights_file as weights_file
 from metric_learning.saved_state import read_state
-
-
-@dataclass(frozen=True)
-class Run:
-    """The folder of one training run."""
-
-    folder: Path
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def latest(self) -> Path:
-        return self.folder / "checkpoints" / "latest.safetensors"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results.json"
-
-    @property
-    def val_predictions(self) -> Path:
-        """What a classifier's best weights say of its validation pictures."""
-        return self.folder / "val_predictions.csv"
-
-    def config(self) -> dict[str, Any]:
-        """What the run was started with."""
-        saved = read_json(self.folder / "config.json")
-        if not isinstance(saved, dict):
-            raise UserError(f"{self.folder / 'config.json'} is not the config of a run.")
-        try:
-            check_saved(saved)
-        except UserError as error:
-            raise UserError(f"{self.folder / 'config.json'}: {error}") from error
-        return saved
-
-    def rewrite_config(self, config: dict[str, Any]) -> None:
-        """Note what a resumed run has changed. The run stays as old as it is: `newest_run` goes by that."""
-        path = self.folder / "config.json"
-        status = path.stat()
-        write_json(path, config)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    def classes(self) -> dict[str, list[str]]:
-        """The class names of train, val and test; empty where the run did not get that far."""
-        path = self.folder / "classes.json"
-        found = read_json(path) if path.exists() else {}
-        parts = found.values() if isinstance(found, dict) else [None]
-        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in parts):
-            raise UserError(f"{path} does not list the classes of a run.")
-        known: dict[str, list[str]] = found
-        return known
-
-    def steps(self) -> list[Path]:
-        """The checkpoints, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("step-*.safetensors"))
-
-
-def new_run(save_dir: str, command: str, loss: str, config: dict[str, Any]) -> Run:
-    """Make the folder of a new run and write its config into it."""
-    stage = command.removeprefix("train_")
-    stem = f"{stage}-{loss}-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
-        for number in range(1000):  # two runs in one second
-            folder = Path(save_dir) / (f"{stem}-{number}" if number else stem)
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                break
-    except OSError as error:
-        raise UserError(
-            f"Can't make a run in {save_dir}: {error.strerror}. Choose another --model_save_dir."
-        ) from error
-    write_json(folder / "config.json", {"command": command, **config})
-    return Run(folder)
-
-
-def newest_run(save_dir: str, stage: str | None = None) -> Run | None:
-    """The run in `save_dir` that was started last and has weights; of one stage ('elem', 'pair') or of any.
-
-    One with a checkpoint goes before one without: that was stopped before it had learnt anything.
-    """
-    runs = [Run(path.parent) for path in Path(save_dir).glob("*/config.json")]
-    runs = [run for run in runs if run.best.exists() or run.latest.exists()]
-    runs = [run for run in runs if stage is None or run.folder.name.startswith(f"{stage}-")]
-
-    def age(run: Run) -> tuple[bool, int]:
-        return run.latest.exists(), (run.folder / "config.json").stat().st_mtime_ns
-
-    return max(runs, key=age, default=None)
-
-
-def run_of(path: str | Path) -> Run | None:
-    """The run that a folder is, or that a file lies in; None if there is none."""
-    path = Path(path)
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / "config.json").is_file():
-            return Run(folder)
-    return None
-
-
-def weights_file(path: str | Path) -> Path:
-    """The weights that a typed path means: a file, or a run's best (else latest) weights."""
-    path = Path(path)
-    if path.is_dir():
-        run = Run(path)
-        for file in (run.best, run.latest):
-            if file.is_file():
-                return file
-        raise UserError(
-            f"There are no weights in {path}: it has neither best.safetensors nor checkpoints/latest.safetensors."
-        )
-    for file in (path, path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".pdparams")):
-        if file.is_file():
-            return file
-    raise UserError(f"There are no weights at {path}: no such file or run.")
 
 
 @dataclass
@@ -225,13 +112,15 @@ class State:
         return {f"{part}.{name}": value for part in parts for name, value in parts[part].items()}, sorted(sharded)
 
     def restore(self, path: Path) -> None:
-        """Take everything from a checkpoint of the same config, made by any number of processes."""
-        saved = read_state(path)
-        step, processes, sharded = saved["step"], saved["processes"], saved["sharded"]
-        arrays, _ = read_tensors(path, but=sharded)
-        whole = path.with_name(f"step-{step:08d}.safetensors")
-        files = [path, *(part_of(whole, rank, processes) for rank in range(1, processes))]
-        arrays |= {name: read_rows(files, name, dist.shard) for name in sharded}
+        """Take everything from a checkpoint of the same config, made by any number of processes.
+
+        A UserError, which names the checkpoint before it, where it is damaged; nothing has been taken from it then.
+        """
+        try:
+            saved = read_state(path)
+            arrays = _arrays_of(path, saved)
+        except UserError as error:
+            raise UserError(f"{error}{_before(path)}") from error
         put_arrays(self.embedder, _below(arrays, "embedder."), str(path))
         put_arrays(self.loss, _below(arrays, "loss."), str(path))
         for name, network in self.further.items():
@@ -241,7 +130,20 @@ class State:
             self.optimizer.scale, self.optimizer.good_steps = saved["scale"][0], int(saved["scale"][1])
         if self.average is not None:
             self.average.restore(_below(arrays, "average."), saved["averaged"], str(path))
-        self.step, self.best, self.scores = step, saved["best"], saved["scores"]
+        self.step, self.best, self.scores = saved["step"], saved["best"], saved["scores"]
+
+
+def _arrays_of(path: Path, saved: dict[str, Any]) -> Arrays:
+    """The arrays of a checkpoint; of those that are divided among processes, this one's rows."""
+    step, processes, sharded = saved["step"], saved["processes"], saved["sharded"]
+    arrays, _ = read_tensors(path, but=sharded)
+    whole = path.with_name(f"step-{step:08d}.safetensors")
+    files = [path, *(part_of(whole, rank, processes) for rank in range(1, processes))]
+    arrays |= {name: read_rows(files, name, dist.shard) for name in sharded}
+    unfit = next((name for name, value in arrays.items() if not np.isfinite(value).all()), None)
+    if unfit:
+        raise UserError(f"{path} is of no use: {unfit} holds numbers that are not finite.")
+    return arrays
 
 
 def part_of(path: Path, rank: int, processes: int) -> Path:
@@ -249,16 +151,11 @@ def part_of(path: Path, rank: int, processes: int) -> Path:
     return path.with_name(f"{path.stem.replace('step-', 'part-')}-{rank}-of-{processes}{path.suffix}")
 
 
-def checkpoint_to_resume(path: str) -> tuple[Run, Path | None]:
-    """The run that --checkpoint names, and the file to go on from; None where it was stopped before its first."""
-    run = run_of(path) if Path(path).exists() else None
-    if run is None:
-        raise UserError(
-            f"There is no run at {path}: a run is a folder with a config.json. See --model_save_dir for yours."
-        )
-    if Path(path).is_file():
-        return run, Path(path)
-    return run, run.latest if run.latest.is_file() else None
+def _before(path: Path) -> str:
+    """What to go on from instead of a checkpoint that can't be read: the one before it, where there is one."""
+    steps = [step for step in path.parent.glob("step-*.safetensors") if not step.samefile(path)]
+    older = [step for step in sorted(steps) if path.stem == "latest" or step.name < path.name]
+    return f" Go on from the one before: --checkpoint={older[-1]}" if older else ""
 
 
 def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -286,5 +183,4 @@ def _tidy(path: Path, keep: int) -> None:
         step = part.name.split("-")[1]
         if step not in there or (step == path.stem.removeprefix("step-") and part not in own):
             part.unlink(missing_ok=True)
-    for rest in folder.glob(".*.part"):  # left by a process that was killed while it wrote
-        rest.unlink(missing_ok=True)
+    clear_parts(folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM stopped a training; a message says what was saved."""
+    """SIGTERM stopped the command; of a training a message says what was saved."""
 
 
 class UserError(Exception):

@@ -4,16 +4,13 @@ import contextlib
 import importlib
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO, TypeVar
 
-from metric_learning import runtime
-from metric_learning.checks import Terminated, UserError, plain_line
+from metric_learning import runtime, stopping
+from metric_learning.checks import UserError, plain_line
 from metric_learning.config import Options, TrainOptions, parse
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -23,24 +20,25 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     """Parse, set the machine up, import Paddle, run the stage named like the command.
 
     The exit status: 0; 1 where another process of the launcher has stopped; 2 for what the user can mend; 130 after
-    Ctrl-C, 143 after SIGTERM in a training; 141 where nobody reads the output any more.
+    Ctrl-C, 143 after SIGTERM; 141 where nobody reads the output any more.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
     try:
-        config = parse(kind, arguments)
-        runtime.prepare(*_machine(config))
-        getattr(_stages(), kind.command)(config)
-        sys.stdout.flush()
+        with stopping.on_sigterm():
+            config = parse(kind, arguments)
+            runtime.prepare(*_machine(config))
+            getattr(_stages(), kind.command)(config)
+            sys.stdout.flush()
     except UserError as error:
         return _refuse(kind, str(error))
     except MemoryError:
         return _refuse(kind, "out of memory. Use smaller batches, pictures or networks.")
     except KeyboardInterrupt as stop:
         said = str(stop) if "\n" not in str(stop) else ""  # Paddle's tracing writes pages into it
-        ended = isinstance(stop, Terminated)
-        print(f"{kind.command}.py: {'terminated' if ended else 'interrupted'}. {said}".rstrip(), file=sys.stderr)
-        return 143 if ended else 130
+        ended, status = stopping.status_of(stop)
+        print(f"{kind.command}.py: {ended}. {said}".rstrip(), file=sys.stderr)
+        return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
         return 141  # what a shell says of a program that wrote to a closed pipe
@@ -85,28 +83,12 @@ def _stages() -> ModuleType:
     before = sys.stderr
     sys.stderr = _Without(before, ("WARNING: OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY"))
     try:
-        with _interrupt_later():
+        with stopping.later():
             return importlib.import_module("metric_learning.stages")
     except ImportError as error:
         raise UserError(f"Can't be imported: {error}. Install as the README says.") from error
     finally:
         sys.stderr = before
-
-
-@contextlib.contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """A Ctrl-C inside takes effect at the end: Paddle's import would make pages of it."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
 
 
 class _Without:

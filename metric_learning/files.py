@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from metric_learning import checksums
 from metric_learning.checks import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -22,22 +23,50 @@ ODD = "surrogateescape"  # names of files that are no text come and go unharmed
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary neighbour of `path` to write to; it replaces `path` when the block ends, and goes if the block fails.
 
-    A reader, or a run that was killed, sees the old file or the new one. What the disk refuses is a UserError.
+    A reader, or a run that was killed, sees the old file or the new one; so does who starts the machine again that lost
+    its power, and once the block has ended the new one. What the disk refuses is a UserError.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"Can't write {path}: {reason}. Free some space or name another place to write to.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and those above it, on the disk. OSError where that is refused."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder: new files, and those that took the place of others."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems of a network can't wait
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote into the folder."""
+    for rest in folder.glob(".*.part"):
+        process = rest.name.split(".")[-2]
+        if process == str(os.getpid()) or not Path("/proc", process).exists():
+            rest.unlink(missing_ok=True)
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
@@ -76,12 +105,14 @@ def write_tensors(path: str | Path, arrays: Arrays, metadata: dict[str, Any]) ->
     """Arrays by name, and JSON-able metadata, as one safetensors file, atomically."""
     # Not by safetensors: it would hold every array twice, and leave a temporary file of its own behind a kill.
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))  # so that all lie aligned
-    header: dict[str, Any] = {"__metadata__": {key: json.dumps(value) for key, value in metadata.items()}}
+    kinds = {name: _KINDS[arrays[name].dtype.newbyteorder("=").name] for name in order}
+    layout = {name: (kinds[name], list(arrays[name].shape)) for name in order}
+    about = checksums.with_sums({key: json.dumps(value) for key, value in metadata.items()}, layout, arrays)
+    header: dict[str, Any] = {"__metadata__": about}
     end = 0
-    for name in order:
+    for name, (kind, shape) in layout.items():
         begin, end = end, end + arrays[name].nbytes
-        kind = _KINDS[arrays[name].dtype.newbyteorder("=").name]
-        header[name] = {"dtype": kind, "shape": list(arrays[name].shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -97,12 +128,14 @@ _KINDS |= {"int32": "I32", "uint64": "U64", "int64": "I64", "float16": "F16", "f
 
 
 def read_tensors(path: str | Path, but: Iterable[str] = ()) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays, all `but` some, and the metadata of a safetensors file; metadata that is plain text stays text."""
+    """The arrays, all `but` some, and the metadata of a safetensors file; metadata that is plain text stays text.
+
+    A UserError where the file is not as `write_tensors` wrote it.
+    """
     left_out = set(but)
     with _opened(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys() if name not in left_out}  # noqa: SIM118 - no dict
-        raw = file.metadata() or {}
-    return arrays, {key: _json_or_text(text) for key, text in raw.items()}
+        return arrays, _metadata(file, path, arrays)
 
 
 def read_rows(paths: Sequence[str | Path], name: str, share: Callable[[int], tuple[int, int]]) -> np.ndarray:
@@ -138,8 +171,18 @@ def _opened(path: str | Path) -> Iterator[Any]:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Only the metadata of a safetensors file: no tensor is read."""
     with _opened(path) as file:
-        raw = file.metadata() or {}
-    return {key: _json_or_text(text) for key, text in raw.items()}
+        return _metadata(file, path, {})
+
+
+def _metadata(file: Any, path: str | Path, arrays: Arrays) -> dict[str, Any]:
+    """The metadata of an opened file; a UserError where that, or one of the arrays read from it, is damaged."""
+    raw = file.metadata() or {}
+    if checksums.NAME in raw:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        layout = {name: (part.get_dtype(), list(part.get_shape())) for name, part in parts.items()}
+        if found := checksums.damaged(raw, layout, arrays):
+            raise UserError(f"{path} is damaged: {found} is not as it was written. Take another file.")
+    return {key: _json_or_text(text) for key, text in raw.items() if key != checksums.NAME}
 
 
 def _json_or_text(text: str) -> Any:

@@ -21,6 +21,7 @@ from metric_learning.files import (
     ODD,
     atomic_path,
     atomic_write,
+    clear_parts,
     one_line,
     read_json,
     read_metadata,
@@ -132,6 +133,37 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert len(read_tensors(path)[0]["x"]) == 1000 and os.listdir(tmp_path) == ["a.safetensors"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_the_name_before_the_writer_goes_on(tmp_path, monkeypatch):
+    """What a machine that loses its power has kept is what was synced: content, then name, then names of folders."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(number):
+        done.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    def renamed(source, target):
+        done.append(f"{source} -> {target}")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.os, "replace", renamed)
+    path = tmp_path / "new" / "newer" / "a.txt"
+    atomic_write(path, "x")
+    part = path.with_name(f".a.txt.{os.getpid()}.part")
+    assert done == [str(tmp_path), str(path.parents[1]), str(part), f"{part} -> {path}", str(path.parent)]
+
+
+def test_what_killed_processes_left_goes_and_what_is_being_written_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        for name in (f".a.txt.{ended.pid}.part", f".a.txt.{other.pid}.part", "a.part", ".a.txt"):
+            (tmp_path / name).write_text("half")
+        clear_parts(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [".a.txt", f".a.txt.{other.pid}.part", "a.part"]
 
 
 def test_a_place_that_is_no_folder_is_one_line(tmp_path):

@@ -184,3 +184,13 @@ def test_sigterm_ends_the_step_and_says_how_to_go_on(data, tmp_path):
     assert "Traceback" not in said
     step, folder = re.findall(r"terminated\. Step (\d+) is saved; go on with --checkpoint=(.+)", said)[0]
     assert read_tensors(Path(folder) / "checkpoints" / "latest.safetensors")[1]["state"]["step"] == int(step) >= 1
+
+
+@pytest.mark.slow
+def test_what_kills_left_goes_also_where_nothing_is_saved_any_more(data, tmp_path):
+    folder = whole_run(data, tmp_path, total_iter_num=2, val_classes=0)
+    left = [folder / ".best.safetensors.0.part", folder / "checkpoints" / ".latest.safetensors.0.part"]
+    for path in left:
+        path.write_bytes(b"half")
+    finish(start(data, tmp_path, 0, folder), tmp_path)
+    assert not [path for path in left if path.exists()]

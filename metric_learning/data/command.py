@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from metric_learning import stopping
 from metric_learning.checks import UserError, plain_line, suggestion
 
 
@@ -38,17 +39,22 @@ def boolean(text: str) -> bool:
 
 
 def run(parser: Parser, job: Callable[[Any], None], arguments: Sequence[str] | None) -> int:
-    """Parse, do the job; the exit status: 0, 2 for what the user can mend, 130 after Ctrl-C, 141 for a closed pipe."""
+    """Parse, do the job; the exit status: 0, 2 for what the user can mend, 141 for a closed pipe.
+
+    130 after Ctrl-C, 143 after SIGTERM.
+    """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be no text at all
     try:
-        job(parser.parse(arguments))
-        sys.stdout.flush()
+        with stopping.on_sigterm():
+            job(parser.parse(arguments))
+            sys.stdout.flush()
     except UserError as error:
         return _refuse(parser, str(error))
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        ended, status = stopping.status_of(stop)
+        print(f"{parser.prog}: {ended}.", file=sys.stderr)
+        return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
         return 141

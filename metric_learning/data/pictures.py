@@ -1,5 +1,6 @@
 """One picture, file or bytes, of any kind -> uint8 (H, W, 3) RGB, upright; a PictureError where it is not whole."""
 
+import errno
 import io
 import os
 import stat
@@ -148,10 +149,16 @@ def read_picture(path: Source | Path) -> Picture:
         raise _named(path, error) from error
 
 
+# What a system is out of says nothing of the picture that it was to open then.
+_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def _named(path: Source | Path, error: Exception) -> Exception:
     """What is raised for whatever went wrong: a broken file makes Pillow raise nearly anything, even a SyntaxError."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE):
         return error
+    if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+        return MemoryError(_one_line(error))
     reason = error.strerror if isinstance(error, OSError) else None
     return PictureError(f"{path}: {reason or _one_line(error)}")
 

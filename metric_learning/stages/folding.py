@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from metric_learning.checkpoint import Run
 from metric_learning.config import ElemOptions
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
 from metric_learning.files import read_json, write_json
 from metric_learning.metrics.classification import classification
 from metric_learning.report import percent, table
+from metric_learning.runs import Run, in_order
 from metric_learning.stages.listing import write_wrong_labels
 
 
@@ -35,10 +35,10 @@ def next_fold(config: ElemOptions, run: Run) -> tuple[ElemOptions, Run | None, P
 def runs_of(series: str, place: Path) -> dict[int, Run]:
     """fold -> its run, of those of a series that have begun; of two of one fold the later."""
     found = {1: Run(place / series)} if (place / series / "config.json").is_file() else {}
-    for path in sorted(place.glob("*/config.json"), key=lambda path: path.stat().st_mtime_ns):
-        saved = Run(path.parent).config()
+    for run in in_order(place):
+        saved = run.config()
         if saved.get("fold_series") == series:
-            found[saved.get("fold") or 1] = Run(path.parent)
+            found[saved.get("fold") or 1] = run
     return found
 
 

@@ -19,7 +19,7 @@ from metric_learning.data.loader import BadPictures, Batch, own_slots, train_bat
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
-from metric_learning.files import write_json
+from metric_learning.files import clear_parts, write_json
 from metric_learning.freezing import freeze, freeze_layers, learning
 from metric_learning.lock import held
 from metric_learning.log import NoLog, RunLog
@@ -105,6 +105,8 @@ def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Line
         run = _new_run(config)
     first = dist.is_first()
     with held(run.folder) if first else nullcontext(), RunLog(run.folder) if first else NoLog() as log:
+        for folder in (run.folder, run.latest.parent) if first else ():
+            clear_parts(folder)
         log.record(say)
         log.say(f"Run: {run.folder} ({runtime.paddle_version()[0]}{_processes()})")
         if dist.is_first():

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import io
 import os
 from pathlib import Path
@@ -255,3 +256,34 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(tmp_path: Path, seed: i
             (tmp_path / "x").write_bytes(data)
             with contextlib.suppress(PictureError):  # any other error fails the test
                 assert read_picture(tmp_path / "x").ndim == 3
+
+
+def test_what_the_machine_is_out_of_is_not_the_picture_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a training would go on with other pictures than it would have had, and nobody would know."""
+    path = save(tmp_path / "a.jpg", RGB)
+
+    def failing(error: Exception) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cv2, "imdecode", fail)
+
+    failing(cv2.error("Failed to allocate 9 bytes"))
+    with pytest.raises(PictureError, match="Failed to allocate"):
+        read_picture(path)
+    no_memory = cv2.error("Failed to allocate 9 bytes")
+    no_memory.code = cv2.Error.StsNoMem
+    for error, kind in ((no_memory, MemoryError), (MemoryError(), MemoryError)):
+        failing(error)
+        with pytest.raises(kind):
+            read_picture(path)
+    monkeypatch.undo()
+    for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+
+        def out_of(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "open", out_of)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            read_picture(path)
+        monkeypatch.undo()
