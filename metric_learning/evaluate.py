@@ -1,7 +1,8 @@
 """Embed a set of pictures once, then hand arrays to the metrics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.names import taken
 from metric_learning.data.pair_lists import PairList, TemplateList
-from metric_learning.data.pictures import PictureError
+from metric_learning.data.pictures import PictureError, Source
 from metric_learning.data.questions import Questions
 from metric_learning.data.sources import PictureSet
 from metric_learning.engine import Predictor
@@ -20,6 +21,7 @@ from metric_learning.metrics.cosine import Floats, Indices
 from metric_learning.metrics.folds import BestAccuracy, FoldAccuracy, best_accuracy, ten_fold_accuracy
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.groups import GroupedResult, per_group
+from metric_learning.metrics.histogram import ScoreHistograms
 from metric_learning.metrics.pairs import all_pairs, scores_of_pairs
 from metric_learning.metrics.reranking import Rerank
 from metric_learning.metrics.retrieval import RetrievalMetrics, retrieval_metrics
@@ -54,16 +56,26 @@ def retrieval(embedded: Embedded, team: Team = dist.EVERYONE, rerank: Rerank | N
 
 
 def verification(
-    embedded: Embedded, fars: Sequence[float], stored: StoredCounts | None = None, team: Team = dist.EVERYONE
+    embedded: Embedded,
+    fars: Sequence[float],
+    stored: StoredCounts | None = None,
+    team: Team = dist.EVERYONE,
+    histograms: ScoreHistograms | None = None,
 ) -> GroupedResult:
     """TAR@FAR over all pairs within each group; `stored` counts the same pairs at thresholds chosen before.
 
-    Each process of a team gets the figures over all pairs, and the counts in `stored`.
+    Each process of a team gets the figures over all pairs, and the counts in `stored` and `histograms`.
     """
-    watch = stored.add if stored else None
-    found = all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars, watch=watch, team=team)
-    if stored:
-        stored.gather(team)
+    watchers = [watcher for watcher in (stored, histograms) if watcher is not None]
+
+    def watch(group: str, positives: Floats, negatives: Floats) -> None:
+        for watcher in watchers:
+            watcher.add(group, positives, negatives)
+
+    seen = watch if watchers else None
+    found = all_pairs(embedded.embeddings, embedded.labels, embedded.groups, fars, watch=seen, team=team)
+    for watcher in watchers:
+        watcher.gather(team)
     return found
 
 
@@ -85,12 +97,26 @@ def rejected_by_group(embedded: Embedded) -> tuple[float | None, dict[str, float
     return None, {}
 
 
+HARDEST = 6
+
+
+class HardPair(NamedTuple):
+    """A pair of a list of pictures that is most wrong: of one class and little alike, or of two and much alike."""
+
+    a: Source
+    b: Source
+    same: bool
+    cosine: float
+    group: str
+
+
 @dataclass(frozen=True)
 class PairFigures:
     """What a list of pairs says of an embedding, group by group; left_out: pairs with a picture that can't be read.
 
     folds: accuracy over folds, where the list has them or they were asked for. best: accuracy at the best threshold,
-    where the list has no folds of its own. scores: group -> (positive scores, negative scores).
+    where the list has no folds of its own. scores: group -> (positive scores, negative scores). hardest: of either kind
+    of pairs of pictures the HARDEST that are most wrong, the most wrong first.
     """
 
     verification: GroupedResult
@@ -98,6 +124,7 @@ class PairFigures:
     folds: dict[str, FoldAccuracy]
     best: dict[str, BestAccuracy]
     left_out: int
+    hardest: list[HardPair] = field(default_factory=list)
 
 
 def verify_pairs(
@@ -137,7 +164,26 @@ def verify_pairs(
         else {name: ten_fold_accuracy(*cut[name], numbers[left[here]]) for name, here in members.items()},
         best={} if pairs.folds is not None else {name: best_accuracy(*both) for name, both in cut.items()},
         left_out=len(a) - len(left),
+        hardest=[] if templates else _hardest(pairs, left, scores, same),
     )
+
+
+def _hardest(pairs: PairList, left: Indices, scores: Floats, same: NDArray[np.bool_]) -> list[HardPair]:
+    rows = []
+    for truth in (True, False):
+        here = np.flatnonzero(same == truth)
+        rows += here[np.argsort(scores[here] if truth else -scores[here], kind="stable")[:HARDEST]].tolist()
+    name = pairs.group_names if len(pairs.group_names) > 1 else [""] * len(pairs.group_names)
+    return [
+        HardPair(
+            pairs.items[int(pairs.a[left[i]])],
+            pairs.items[int(pairs.b[left[i]])],
+            bool(same[i]),
+            float(scores[i]),
+            name[pairs.groups[left[i]]],
+        )
+        for i in rows
+    ]
 
 
 def _pictures(predictor: Predictor, pairs: PairList, reader: Reader, bad: BadPictures) -> tuple[Floats, Indices]:

@@ -125,19 +125,19 @@ def retrieval_text(figures: RetrievalMetrics, reranked: RetrievalMetrics | None 
     queries, valid, without = (int(figures[name] or 0) for name in COUNTS)
     said = f"Retrieval, %: {queries:,} queries, {valid:,} valid, {without:,} without a positive"
     names = [name for name in figures if name not in COUNTS]
-    rows = [[_title(name), percent(figures[name]).rjust(6), _note(name)] for name in names]
+    rows = [[figure_title(name), percent(figures[name]).rjust(6), figure_note(name)] for name in names]
     if reranked is not None:
         said += f"; on the right re-ranked by k-reciprocal neighbours ({how})"
         rows = [[*row[:2], percent(reranked[name]).rjust(6), row[2]] for row, name in zip(rows, names, strict=True)]
     return said + "\n" + indent(table(rows, left=len(rows[0]) if rows else 1))
 
 
-def _title(name: str) -> str:
+def figure_title(name: str) -> str:
     titles = {"r_precision": "R-Precision", "map@r": "MAP@R", "map": "mAP"}
     return titles.get(name) or name.replace("_all", "").capitalize() + (", all" if "_all" in name else "")
 
 
-def _note(name: str) -> str:
+def figure_note(name: str) -> str:
     return "a query without a positive is a miss" if name.startswith("recall_all") else ""
 
 

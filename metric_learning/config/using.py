@@ -104,6 +104,9 @@ class EvalOptions(UseOptions):
     folds: int | None = option(None, "folds of the accuracy over --pairs [10 where the list has folds]")
     fars: str = option("0.1,0.01,0.001,0.0001", "false-accept rates to report the true-accept rate at")
     output: str | None = option(None, "where the results go (json; a plot beside it) [in the run's folder]")
+    report: str | None = option(
+        None, "a page to look at: figures, drawings and pictures in this one .html file, which needs no network"
+    )
     calibrate: str | None = option(
         None, "write the weights to this .safetensors, their similarity fitted on the pairs that are measured"
     )
@@ -136,6 +139,7 @@ class EvalOptions(UseOptions):
             "folds",
             "fars",
             "output",
+            "report",
             "calibrate",
             "calibrate_far",
             "group_means",

@@ -19,7 +19,7 @@ from metric_learning.metrics.neighbours import nearest
 from metric_learning.metrics.reranking import Rerank, Reranked
 from metric_learning.metrics.team import ALONE, Team
 
-__all__ = ["RetrievalMetrics", "nearest", "retrieval_metrics"]
+__all__ = ["RetrievalMetrics", "first_ranks", "nearest", "retrieval_metrics"]
 
 RetrievalMetrics = dict[str, float | None]
 
@@ -73,12 +73,39 @@ def retrieval_metrics(
     others = labels
     if gallery is not None and gallery_labels is not None:
         others = labels_of(gallery_labels, len(np.asarray(gallery)), "gallery_labels")
-    found = None if rerank else _counted(embeddings, labels, gallery, others, map_at_r, progress, team)
+    return _figures(_ranks(embeddings, labels, gallery, others, map_at_r, rerank, chunk, progress, team), ks, map_at_r)
+
+
+def first_ranks(embeddings: ArrayLike, labels: ArrayLike) -> Indices:
+    """embeddings (N, D), labels (N,) -> the rank (N,) of each picture's nearest positive among all others, 0 without.
+
+    recall@k is the share of those above 0 that are at most k; ties and errors are those of `retrieval_metrics`.
+    """
+    labels = labels_of(labels, len(matrix_of(embeddings)))
+    found = _ranks(embeddings, labels, None, labels, False, None, None, None, ALONE)
+    first = np.zeros(len(labels), np.int64)
+    valid = found.sizes > 0
+    first[valid] = found.ranks[found.starts[valid]]
+    return first
+
+
+def _ranks(
+    embeddings: ArrayLike,
+    labels: NDArray[Any],
+    gallery: ArrayLike | None,
+    others: NDArray[Any],
+    all_of_them: bool,
+    rerank: Rerank | None,
+    chunk: int | None,
+    progress: Callable[[int], object] | None,
+    team: Team,
+) -> ranks.Ranks:
+    found = None if rerank else _counted(embeddings, labels, gallery, others, all_of_them, progress, team)
     if found is None:
         similarities = Reranked(embeddings, gallery, rerank, chunk) if rerank else _plain(embeddings, gallery, chunk)
         positives = sorting.Positives(labels, others, exclude_self=gallery is None)
-        found = sorting.ranks_by_rows(similarities, positives, map_at_r, team, progress)
-    return _figures(found, ks, map_at_r)
+        found = sorting.ranks_by_rows(similarities, positives, all_of_them, team, progress)
+    return found
 
 
 def _plain(embeddings: ArrayLike, gallery: ArrayLike | None, chunk: int | None) -> Similarities:

@@ -26,11 +26,13 @@ from metric_learning.evaluate import Embedded, embed_set, retrieval, verificatio
 from metric_learning.extract import Reader
 from metric_learning.metrics.calibration import calibrate, calibrate_all_pairs
 from metric_learning.metrics.group_means import GroupMeans
+from metric_learning.metrics.histogram import ScoreHistograms
 from metric_learning.metrics.reranking import Rerank
 from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
+from metric_learning.page.material import Material
 from metric_learning.report import Report
-from metric_learning.stages import calibrating, cleaning, setup
+from metric_learning.stages import calibrating, cleaning, pages, setup
 from metric_learning.stages.attributes import eval_classes
 from metric_learning.stages.reporting import write_report
 from metric_learning.stages.voting import classifies
@@ -59,15 +61,21 @@ class Weights(NamedTuple):
 class Measured:
     """What was found, the pictures that could not be read, and how to fit a similarity on the same pairs."""
 
-    report: Report
+    material: Material
     bad: BadPictures
     calibrated: Callable[[], Calibration]
+
+    @property
+    def report(self) -> Report:
+        return self.material.report
 
 
 def eval(config: EvalOptions) -> None:
     """Print the table, write json and plot beside it, and with --calibrate the weights with what was fitted."""
     setup.begin(config)
-    if classifies(config):
+    of_classes = classifies(config)
+    page = pages.checked_place(config, of_classes)
+    if of_classes:
         eval_classes(config)
         return
     file, run = setup.find_weights(config)
@@ -94,6 +102,8 @@ def eval(config: EvalOptions) -> None:
         return
     print(f"\n{found.report.text()}")
     write_report(found.report, output)
+    if page is not None:
+        pages.write_page(page, found.material, run)
     if place is not None:
         _calibrate(place, config, weights, found)
     for line in found.bad.lines():
@@ -137,10 +147,12 @@ def _over_set(config: EvalOptions, weights: Weights) -> Measured:
     fit = partial(calibrate_all_pairs, apart.embeddings, apart.labels, apart.groups, config.calibrate_far)
     ranked: dict[str, Any] = {"retrieval": retrieval(found), **_reranked(config, found)}
     if found.groups is None and len(np.unique(found.labels)) < 2:
-        return Measured(Report(about, **ranked), bad, fit)
+        return Measured(Material(Report(about, **ranked), found, pictures.classes), bad, fit)
     counts = StoredCounts(weights.calibration) if weights.calibration else None
-    pairs = verification(apart, fars_of(config.fars), counts)
-    return Measured(Report(about, verification=pairs, **ranked, **_stored(counts)), bad, fit)
+    spread = ScoreHistograms() if config.report else None
+    pairs = verification(apart, fars_of(config.fars), counts, histograms=spread)
+    report = Report(about, verification=pairs, **ranked, **_stored(counts))
+    return Measured(Material(report, found, pictures.classes, spread.counts() if spread else {}), bad, fit)
 
 
 def _reranked(config: EvalOptions, found: Embedded) -> dict[str, Any]:
@@ -204,4 +216,8 @@ def _over_list(config: EvalOptions, weights: Weights) -> Measured:
         if counts is not None:
             counts.add(name, same, other)
     report = Report(about, None, found.verification, said, found.folds, found.best, **_stored(counts))
-    return Measured(report, bad, partial(calibrate, found.scores, config.calibrate_far))
+    spread = ScoreHistograms()
+    for name, (same, other) in found.scores.items():
+        spread.add(name, same, other)
+    material = Material(report, histograms=spread.counts(), hardest=found.hardest)
+    return Measured(material, bad, partial(calibrate, found.scores, config.calibrate_far))
