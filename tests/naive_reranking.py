@@ -26,7 +26,8 @@ def final_distances(embeddings, k1, k2, weight):
             others = reciprocal(q, (k1 + 1) // 2)
             if len(kept & others) >= 2 / 3 * len(others) - 1e-12:
                 expanded |= others
-        v.append([math.exp(-d[i][j]) if j in expanded else 0.0 for j in everyone])  # Eq. 7
+        code = [math.exp(-d[i][j]) if j in expanded else 0.0 for j in everyone]  # Eq. 7
+        v.append([value / sum(code) for value in code])  # as in the paper's code
     means = []
     for i in everyone:  # Eq. 11
         near = nearest(i, k2 - 1)

@@ -6,7 +6,8 @@ picture's place may depend on the other queries.
 
 d(i, j) is 1 - cosine, half the squared distance of rows of length 1 (the paper's code divides squared distances by the
 largest of each picture, so that they depend on the worst picture of the set). N(i, k) is i and its k nearest others,
-ties lowest index first (Eq. 2).
+ties lowest index first (Eq. 2). Codes are divided by their sum, as in the paper's code, not in the paper: a picture
+with few neighbours then counts as much as one with many, which was the better of the two on products and on faces.
 """
 
 from collections.abc import Iterator
@@ -73,9 +74,6 @@ class Reranked(Similarities):
         if how.weight < 1 and len(everything):
             near = neighbours(index, everything, how.k1)
             self._codes = averaged(encoded(index.units, near, how.k1), near[:, : how.k2])
-        values = self._codes.values
-        self._sums = np.add.reduceat(values, self._codes.starts[:-1], dtype=np.float64) if len(values) else None
-        self._first = first
         self._holders = self._codes.turned(first)
 
     def slabs(self, team: Team = ALONE) -> Iterator[tuple[int, Floats]]:
@@ -89,7 +87,7 @@ class Reranked(Similarities):
 
     def _jaccard(self, query: int) -> tuple[Indices, NDArray[np.float64]]:
         """(gallery rows whose codes share something with the query's, their Jaccard similarity): Eq. 10."""
-        if self._sums is None:
+        if not len(self._codes.columns):
             return np.empty(0, np.int64), np.empty(0)
         here = slice(self._codes.starts[query], self._codes.starts[query + 1])
         columns, values = self._codes.columns[here], self._codes.values[here]
@@ -98,8 +96,7 @@ class Reranked(Similarities):
         common = np.bincount(self._holders.columns[holders], least, len(self.gallery))
         found = np.flatnonzero(common)
         least = common[found]
-        # The sum of the larger ones is the sum of both less that of the smaller ones.
-        return found, least / (self._sums[query] + self._sums[self._first + found] - least)
+        return found, least / (2 - least)  # the larger ones sum to both codes less the smaller ones, and a code to 1
 
 
 def reranked_hits(query: ArrayLike, hits: ArrayLike, how: Rerank) -> Floats:
@@ -158,7 +155,7 @@ def reciprocal(near: NDArray[np.int32]) -> Bools:
 
 
 def encoded(units: Floats, near: NDArray[np.int32], k1: int) -> Codes:
-    """The code of each picture: exp(-d(i, j)) for j in R*(i, k1), else 0 (Eq. 7).
+    """The code of each picture: exp(-d(i, j)) for j in R*(i, k1), else 0 (Eq. 7), divided by its sum.
 
     R*(i, k1) is R(i, k1) and every R(q, k1 / 2), q in R(i, k1), of which at least two thirds lie in R(i, k1) (Eq. 4);
     half of an odd k1 is rounded up.
@@ -179,7 +176,8 @@ def encoded(units: Floats, near: NDArray[np.int32], k1: int) -> Codes:
         rows, found = np.divmod(np.unique(np.concatenate(keys)), len(near))
         counts.append(np.bincount(rows, minlength=len(first)))
         columns.append(found.astype(np.int32))
-        values.append(np.exp(_cosines(units, rows + start, found) - 1).astype(np.float32))
+        weights = np.exp(_cosines(units, rows + start, found) - 1)
+        values.append((weights / np.bincount(rows, weights)[rows]).astype(np.float32))
     return Codes(_starts(np.concatenate(counts)), np.concatenate(columns), np.concatenate(values))
 
 
