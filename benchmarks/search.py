@@ -4,10 +4,10 @@ python benchmarks/search.py [--threads 2] [--repeats 3] [--sizes 10000 60502] [-
 python benchmarks/search.py --embeddings all.npz --data_dir <data>/grocery_sop
 
 The first draws faces (5 pictures a class, each a class centre and noise, 512 numbers), searches them for one picture
-and for 1,000, and measures their retrieval with and without re-ranking; every run is a process of its own, times
-are medians of those that all its threads spent on a processor, so that other work beside them counts little. The second takes embeddings that `infer.py --output=all.npz` wrote of the test pictures of the data, and orders
-them by cosine, re-ranked, and re-ranked among each query's nearest M alone, as `infer.py --rerank` does. Both
-print JSON.
+and for 1,000, and measures their retrieval with and without re-ranking; every run is a process of its own. The second
+takes embeddings that `infer.py --output=all.npz` wrote of the test pictures of the data, and orders them by cosine,
+re-ranked, and re-ranked among each query's nearest M alone, as `infer.py --rerank` does. Both print JSON. Times are
+medians of those that all threads spent on a processor, so that other work beside them counts little.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
             runs = [in_a_process(__file__, job, options.threads) for _ in range(options.repeats)]
             found[f"{name} {how} {count}"] = middle(runs)
     for count in options.sizes:
-        if found[f"search numpy {count}"]["answers"] != found[f"search faiss {count}"]["answers"]:
+        if found[f"search numpy {count}"].pop("answers") != found[f"search faiss {count}"].pop("answers"):
             raise SystemExit(f"faiss and NumPy differ in {count} pictures.")
     print(json.dumps({"machine": about, "results": found}, indent=1))
     if options.update:
