@@ -106,8 +106,8 @@ class Gallery:
         """queries (Q, D) -> (cosines (Q, K), rows (Q, K)), K = min(k, N): nearest first, ties lowest row first.
 
         Cosines are exact (in float64, then rounded), so faiss, which only proposes where it is installed, changes no
-        answer. Memory: a copy of the embeddings (two with faiss), made by the first search and kept, and 64 rows of N
-        cosines.
+        answer. Memory: a copy of the embeddings (two where faiss has had more than 8 queries), made by the first
+        search and kept, and 64 rows of N cosines.
         """
         check_range("k", k, 1)
         array = matrix_of(queries, "queries")

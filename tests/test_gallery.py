@@ -38,12 +38,12 @@ def test_faiss_finds_the_same(monkeypatch):
     pytest.importorskip("faiss")
     found, queries = gallery(500), gallery(50, seed=1).embeddings
     found.embeddings[100:200] = found.embeddings[:100]
-    assert found._index._flat is not None
+    assert found._index.by == "faiss"
     by_faiss = found.search(queries, 9)
     monkeypatch.setattr("metric_learning.gallery.find_spec", lambda name: None)
     plain = gallery(500)
     plain.embeddings[100:200] = plain.embeddings[:100]
-    assert plain._index._flat is None
+    assert plain._index.by == "numpy"
     for a, b in zip(by_faiss, plain.search(queries, 9), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -1,6 +1,9 @@
 """The nearest of a gallery, best first: proposed by a product that may round as it likes, decided by exact cosines."""
 
+import importlib
+import logging
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from metric_learning.metrics.cosine import Floats, Indices, Similarities, check_
 
 SEARCHES = ("numpy", "faiss")
 QUERIES = 1024  # asked of faiss at once
-FEW = 8  # queries that are multiplied one by one: blocks of them would first look for equal rows in the gallery
+FEW = 8  # queries that are multiplied one by one: to look for equal rows, or to give the rows to faiss, takes longer
 SPARE = 16  # more than k that faiss is asked for
 
 
@@ -36,16 +39,26 @@ def nearest(
     if k < 1:
         raise UserError(f"k must be at least 1; got {k}.")
     check_chunk(chunk)
+    if search == "faiss":
+        _faiss()
     return Index(gallery, search).search(embeddings, k, exclude_self, chunk)
 
 
 class Index:
-    """A gallery (G, D) made ready once, to be searched again and again as `nearest` does."""
+    """A gallery (G, D) made ready once, to be searched again and again as `nearest` does.
+
+    With faiss, which is imported when it is first needed, only more than FEW queries at once are its business.
+    """
 
     def __init__(self, gallery: ArrayLike, search: str = "numpy", what: str = "gallery") -> None:
         check_choice("search", search, SEARCHES)
-        self.units = unit_rows(gallery, what)
-        self._flat = _flat_index(self.units) if search == "faiss" else None
+        self.units, self.by = unit_rows(gallery, what), search
+
+    @cached_property
+    def _flat(self) -> Any:
+        flat = _faiss().IndexFlatIP(self.units.shape[1])
+        flat.add(self.units)
+        return flat
 
     def search(
         self, embeddings: ArrayLike, k: int, exclude_self: bool = False, chunk: int | None = None
@@ -75,11 +88,11 @@ class Index:
         self, queries: Floats, k: int, exclude_self: bool, chunk: int | None
     ) -> Iterator[tuple[int, Indices]]:
         """Yield (query, the gallery rows that may be among its k nearest)."""
-        if self._flat is not None:
-            return _of_faiss(self._flat, queries, self.units, k, exclude_self)
         if len(queries) <= FEW:
             alone = (_candidates(query, self.units, k, i if exclude_self else None) for i, query in enumerate(queries))
             return enumerate(alone)
+        if self.by == "faiss":
+            return _of_faiss(self._flat, queries, self.units, k, exclude_self)
         return _of_numpy(queries, self.units, k, exclude_self, chunk)
 
 
@@ -132,11 +145,10 @@ def _candidates(query: Floats, targets: Floats, k: int, without: int | None) -> 
     return np.flatnonzero(scores >= limit - 2 * rounding(targets.shape[1]))
 
 
-def _flat_index(targets: Floats) -> Any:
+def _faiss() -> Any:
+    """The module; UserError where it is missing."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells which of its kernels it found
     try:
-        import faiss
+        return importlib.import_module("faiss")
     except ImportError as error:
         raise UserError("search=faiss needs faiss: pip install faiss-cpu, or leave search out.") from error
-    index = faiss.IndexFlatIP(targets.shape[1])
-    index.add(targets)
-    return index

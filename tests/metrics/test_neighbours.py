@@ -38,6 +38,7 @@ def engine(request, monkeypatch):
     else:
         monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(IndexFlatIP=FlatIndex))
     monkeypatch.setattr(neighbours, "QUERIES", 7)
+    monkeypatch.setattr(neighbours, "FEW", 0)
 
 
 def same(a, b):
