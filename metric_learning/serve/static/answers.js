@@ -89,7 +89,8 @@ export function summary(said) {
   const { results, count } = said;
   const many = results.length === 1 ? "The nearest" : `The ${results.length} nearest`;
   const same = results.filter((found) => found.same).length;
-  const counted = said.threshold === null ? "" : ` ${same || "None"} ${same === 1 ? "counts" : "count"} as the same.`;
+  const all = same > 1 && same === results.length;
+  const counted = said.threshold === null ? "" : ` ${all ? "All" : same || "None"} ${same === 1 ? "counts" : "count"} as the same.`;
   const first = results.length ? `${many} of ${count.toLocaleString("en")}.${counted}` : "The gallery is empty.";
   return element("div", "", element("p", "summary", first), element("p", "plain", meaning(said)));
 }
