@@ -23,7 +23,8 @@ def pictures_of(request: Request, fields: tuple[str, ...]) -> list[Encoded]:
         raise RequestError(400, f"Send multipart/form-data with {_listed(fields)}, such as by curl {_curl(fields)}.")
     for field in (*request.files, *request.form):
         if field not in fields:
-            raise RequestError(400, f"There is no field {field[:40]!r} here: send {_listed(fields)}.", field[:40])
+            shown = (field or "")[:40]  # Werkzeug has None for a part without a name
+            raise RequestError(400, f"There is no field {shown!r} here: send {_listed(fields)}.", shown)
     return [_picture(request, field) for field in fields]
 
 

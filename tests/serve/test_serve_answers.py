@@ -158,6 +158,9 @@ def test_fields_that_are_not_as_they_should_be(page):
     client = page.app.test_client()
     assert "multipart" in refused(client.post("/api/compare", json={"a": "x"}), 400)
     assert "multipart" in refused(client.post("/api/compare"), 400)
+    nameless = b'--x\r\nContent-Disposition: form-data; filename="a"\r\n\r\na\r\n--x--\r\n'
+    answer = client.post("/api/compare", data=nameless, content_type="multipart/form-data; boundary=x")
+    assert "no field ''" in refused(answer, 400, "")
     broken = client.post("/api/compare", data=b"--x\r\nnonsense", content_type="multipart/form-data; boundary=x")
     assert broken.status_code == 400
     assert "missing" in refused(page.post("/api/search"), 400, "picture")
