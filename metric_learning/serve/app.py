@@ -104,7 +104,8 @@ def _answer_errors(app: Flask) -> None:
             return _said(
                 RequestError(413, f"The request is too large: {limits.MAX_FILE // MB} MB a picture are the limit.")
             )
-        response = _said(RequestError(error.code or 500, error.description or error.name))
+        said = "There is nothing at this address." if error.code == 404 else error.description or error.name
+        response = _said(RequestError(error.code or 500, said))
         if valid := getattr(error, "valid_methods", None):
             response.headers["Allow"] = ", ".join(valid)
         return response
