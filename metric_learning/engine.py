@@ -20,6 +20,7 @@ from metric_learning.onednn.library import OneDnnError
 from metric_learning.runtime import cpu_flags, math_threads, silenced
 
 Embed = Callable[[np.ndarray], np.ndarray]
+Outputs = Callable[[np.ndarray], list[np.ndarray]]  # images (B, C, H, W) -> all that a network gives
 
 _PROGRAM_ROOM = 2**30  # bytes: with more free than this, an error of Paddle's is not one of space
 _SAME = 1e-4  # of the largest number of an embedding: a folded network is taken where it differs by less from eager
@@ -151,31 +152,37 @@ def _room_for_programs() -> Iterator[None]:
 
 
 def _inference(net: nn.Layer, shape: tuple[int, int, int], bfloat16: bool) -> Embed:
-    threads = math_threads()
     with _room_for_programs(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), silenced():
         warnings.simplefilter("ignore")
         with _evaluating(net):
             paddle.jit.save(net, f"{folder}/net", [InputSpec([None, *shape], "float32", "images")])
         program = next(path for path in Path(folder).iterdir() if path.suffix in (".json", ".pdmodel"))
-        config = paddle.inference.Config(str(program), f"{folder}/net.pdiparams")
-        config.disable_gpu()
-        config.set_cpu_math_library_num_threads(threads)
-        config.enable_mkldnn()
-        if bfloat16:
-            config.enable_mkldnn_bfloat16()
-        config.disable_glog_info()
+        run = load_program(program, bfloat16)
+    return lambda images: run(images)[0]
+
+
+def load_program(program: Path, bfloat16: bool = False) -> Outputs:
+    """A network of paddle.jit.save (`program`, its weights beside it), run by the inference engine on the CPU."""
+    threads = math_threads()
+    config = paddle.inference.Config(str(program), str(program.with_suffix(".pdiparams")))
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(threads)
+    config.enable_mkldnn()
+    if bfloat16:
+        config.enable_mkldnn_bfloat16()
+    config.disable_glog_info()
+    with silenced():
         predictor = paddle.inference.create_predictor(config)
     given = predictor.get_input_handle(predictor.get_input_names()[0])
-    made = predictor.get_output_handle(predictor.get_output_names()[0])
+    made = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
 
-    def embed(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         given.copy_from_cpu(np.ascontiguousarray(images))
         predictor.run()
         paddle.base.core.set_num_threads(threads)  # the engine leaves one thread behind: slower, and other last bits
-        embeddings: np.ndarray = made.copy_to_cpu()
-        return embeddings
+        return [handle.copy_to_cpu() for handle in made]
 
-    return embed
+    return run
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ PAIR_LOSSES = (
 )
 TASKS = ("embed", "classify")
 VOTES = ("hard", "soft", "weighted", "fusion")
+EXPORTS = ("paddle", "onnx")
 MININGS = ("given", "batch_hard", "semi_hard", "batch_all")
 DATASETS = ("sop", "folders", "groups", "csv", "recordio")
 STRATEGIES = ("piecewise_decay", "cosine_decay", "linear_decay", "constant", "plateau")

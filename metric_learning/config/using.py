@@ -5,8 +5,15 @@ from typing import ClassVar
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import COUNT, Options, option
-from metric_learning.config.names import MODELS, SPLITS, TASKS, VOTES
+from metric_learning.config.names import EXPORTS, MODELS, SPLITS, TASKS, VOTES
 from metric_learning.config.values import check_channel_numbers, fars_of, shape_of, vote_weights_of
+
+# What --export can take: the weights, how they take pictures, and where the files go.
+OF_EXPORT = {
+    *("export", "output", "pretrained_model", "checkpoint", "model_save_dir", "model", "embedding_size", "image_shape"),
+    *("color_order", "image_mean", "image_std", "test_crop", "partial_weights", "group_means", "task"),
+    *("threads", "use_gpu", "num_workers"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +169,9 @@ class InferOptions(UseOptions):
         "where the embeddings (.npz), the scores of --pairs or the classes (.csv) go [in the run's folder]; "
         "of a search in --gallery the sheet (.png) [beside it]",
     )
+    export: str | None = option(
+        None, "write the network into the folder --output for programs without this toolkit", choices=EXPORTS
+    )
     pair: list[str] | None = option(None, "two pictures to compare: --pair a.jpg b.jpg")
     pairs: str | None = option(None, "pairs to score into --output: csv (a,b[,group]), or any list that eval takes")
     group: str | None = option(None, "group of the two pictures: its own operating point instead of the common one")
@@ -180,6 +190,8 @@ class InferOptions(UseOptions):
     def validate(self) -> None:
         super().validate()
         check_range("--top_k", self.top_k, 1, COUNT)
+        if self.export and (useless := sorted(self.typed - OF_EXPORT)):
+            raise UserError(f"--{useless[0]} has no meaning with --export. Leave one of them out.")
         given = [f"--{name}" for name in ("pair", "pairs", "query", "input", "remove", "serve") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different jobs; give one of them.")

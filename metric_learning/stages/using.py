@@ -15,6 +15,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.stages import scoring, searching, serving, setup
 from metric_learning.stages.attributes import infer_classes
+from metric_learning.stages.exporting import export_weights
 from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.measuring import all_as_test, choose
 from metric_learning.stages.voting import classifies
@@ -23,6 +24,9 @@ from metric_learning.stages.voting import classifies
 def infer(config: InferOptions) -> None:
     """--pair and --pairs compare, --query searches, --gallery keeps; otherwise pictures are embedded or classified."""
     setup.begin(config)
+    if config.export:
+        export_weights(config)
+        return
     if config.remove:
         searching.remove(config)
         return
