@@ -236,7 +236,7 @@ def test_what_is_no_picture_any_more_is_gone(page, tmp_path):
 
 
 def test_names_begin_below_the_folder_that_holds_all():
-    assert names_of(["/home/x/a/1.png", "/home/x/b/2.png"]) == ["a/1.png", "b/2.png"]
+    assert names_of(["/some/place/a/1.png", "/some/place/b/2.png"]) == ["a/1.png", "b/2.png"]
     assert names_of(["faces/1.png"]) == ["1.png"] and names_of([]) == []
     assert names_of(["1.png", "a/2.png"]) == ["1.png", "a/2.png"]
     assert names_of(["/secret/place/a/1.png", "b/2.png"]) == ["a/1.png", "b/2.png"]
