@@ -111,7 +111,8 @@ def _double_line(rng: Random, lines: list[str]) -> None:
 
 
 def _many_lines(rng: Random, lines: list[str]) -> None:
-    lines.extend([rng.choice(lines)] * rng.choice((3, 300)))
+    line = rng.choice(lines)
+    lines.extend([line] * (rng.choice((3, 300)) if len(line) < 1000 else 3))
 
 
 def _swap_lines(rng: Random, lines: list[str]) -> None:
@@ -145,7 +146,7 @@ def _insert_text(rng: Random, lines: list[str]) -> None:
 
 def _long_line(rng: Random, lines: list[str]) -> None:
     row = rng.randrange(len(lines))
-    lines[row] += rng.choice(("x", ",", "\t", " ", '"')) * rng.choice((1000, 200_000))
+    lines[row] += rng.choice(("x", ",", "\t", " ", '"')) * rng.choice((1000, 1000, 1000, 200_000))
 
 
 _LINES = (_lose_line, _double_line, _many_lines, _swap_lines, _cell, _cell, _cell, _insert_text, _long_line)
