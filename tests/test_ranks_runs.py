@@ -156,9 +156,11 @@ def test_stage_two_and_eval_run_on_several_too(data, tmp_path):
     results = []
     for size, folder in zip((1, 2), found, strict=True):
         output = tmp_path / f"eval{size}"
-        run_eval = start("eval.py", output, size, {"checkpoint": folder, "data_dir": data, "precision": "float32"})
+        told = {"checkpoint": folder, "data_dir": data, "precision": "float32", "report": tmp_path / f"{size}.html"}
+        run_eval = start("eval.py", output, size, told)
         assert run_eval.wait(timeout=300) == 0, (output / "said.txt").read_text()[-2000:]
         results.append(read_json(folder / "eval.json"))
+        assert "Learning curves" in (tmp_path / f"{size}.html").read_text(encoding="utf-8")
     assert results[0]["retrieval"] == pytest.approx(results[1]["retrieval"], abs=0.05)
     embedded = []
     for size, output in ((1, tmp_path / "a.npz"), (2, tmp_path / "b.npz")):
