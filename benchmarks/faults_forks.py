@@ -20,6 +20,9 @@ SHIM = ROOT / "benchmarks" / "faults_shim.py"
 
 def prepare() -> None:
     """Import what all of them need. Nothing may be computed here: what Paddle then starts would not come along."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and so would all here
     runtime.prepare(threads=1, onednn=True)
     importlib.import_module("metric_learning.stages")
 
