@@ -21,6 +21,7 @@ from metric_learning.data.loader import Batch
 from metric_learning.engine import release_programs
 from metric_learning.log import RunLog
 from metric_learning.schedule import Schedule, stale
+from metric_learning.watch import weights_of
 
 Scores = dict[str, float]
 _KINDS = {False: KeyboardInterrupt, True: Terminated}  # of a stop: whether it was asked for by SIGTERM
@@ -73,8 +74,8 @@ def fit(
         for batch in _timed(batches, meter):
             lr = rate(state.step, state.scores)
             value = _step(state, batch, learn, lr)
-            bar.update()
             meter.add(state.step, len(batch.labels) * dist.size(), value, lr, figures, bar)
+            bar.update()
             if state.step % plan.test == 0 or state.step == plan.total:
                 _judge(state, log, evaluate, keep)
             last = plan.ended(state)
@@ -112,9 +113,10 @@ def _judge(
     about: dict[str, Any] = {"step": state.step}
     release_programs()
     with state.judged():
+        log.histograms("weights", weights_of(state.embedder), state.step)
         if evaluate is not None:
             scores = evaluate()
-            log.scalars("val", scores, state.step)
+            log.scalars("val", {name.removeprefix("val "): score for name, score in scores.items()}, state.step)
             state.scores.append(next(iter(scores.values())))
             better = not state.best or list(scores.values()) > state.best
             said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
@@ -132,6 +134,7 @@ class Meter:
     def __init__(self, plan: Plan, log: RunLog) -> None:
         self.plan, self.log = plan, log
         self.waited = 0.0
+        self.active: float | None = None  # the newest known share of pairs that still teach
         self._reset()
 
     def _reset(self) -> None:
@@ -154,21 +157,27 @@ class Meter:
     ) -> None:
         self.losses.append(loss)
         self.pictures += pictures
-        if step % self.plan.display and step != self.plan.total:
-            return
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        mean = sum(self.losses) / len(self.losses)
-        shown = {"loss": mean, **figures()}
-        speed = {"pictures_per_s": self.pictures / seconds, "waiting_for_data": self.waited / seconds}
-        self.log.scalars("train", {"lr": lr, **shown, **speed}, step)
+        mean, waiting = sum(self.losses) / len(self.losses), self.waited / seconds
+        if step % self.plan.display == 0 or step == self.plan.total:
+            shown = {"loss": mean, **figures()}
+            self.active = shown.get("active_share")
+            self._line(step, lr, shown, seconds)
+            self._reset()
+        active = "" if self.active is None else f", active {100 * self.active:.0f} %"
+        bar.set_postfix_str(f"loss {mean:.4g}, lr {lr:.3g}, waiting {100 * waiting:.0f} %{active}", refresh=False)
+
+    def _line(self, step: int, lr: float, shown: dict[str, float], seconds: float) -> None:
+        steps, waiting = len(self.losses), self.waited / seconds
+        speed = {"steps_per_s": steps / seconds, "pictures_per_s": self.pictures / seconds, "waiting_for_data": waiting}
+        self.log.scalars("train", {"lr": lr, **shown}, step)
+        self.log.scalars("train_speed", speed, step)
         said = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        left = (self.plan.total - step) * seconds / len(self.losses)
+        left = clock((self.plan.total - step) * seconds / steps)
         self.log.say(
-            f"step {step}/{self.plan.total}, lr {lr:.3g}, {said}, {speed['pictures_per_s']:.0f} pictures/s, "
-            f"{100 * speed['waiting_for_data']:.0f} % waiting for data, {clock(left)} left"
+            f"step {step}/{self.plan.total}, lr {lr:.3g}, {said}, {steps / seconds:.3g} steps/s, "
+            f"{self.pictures / seconds:.0f} pictures/s, {100 * waiting:.0f} % waiting for data, {left} left"
         )
-        bar.set_postfix_str(f"loss {mean:.4g}")
-        self._reset()
 
 
 def clock(seconds: float) -> str:

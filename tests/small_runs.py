@@ -92,6 +92,9 @@ class Quiet:
     def scalars(self, tag: str, values: dict, step: int) -> None:
         self.numbers.append((tag, values, step))
 
+    def histograms(self, tag: str, values: dict, step: int) -> None:
+        pass
+
 
 class Training:
     """A small training: `go(steps)` from where its state is; the schedule and the order are those of 8 steps."""

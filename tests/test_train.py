@@ -32,10 +32,11 @@ def pictures(tmp_path_factory):
 
 
 class Bar:
-    postfix = ""
+    def __init__(self) -> None:
+        self.postfixes: list[str] = []
 
-    def set_postfix_str(self, text: str) -> None:
-        self.postfix = text
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        self.postfixes.append(text)
 
 
 def test_the_meter_averages_since_its_last_line(monkeypatch):
@@ -46,17 +47,20 @@ def test_the_meter_averages_since_its_last_line(monkeypatch):
     for step, loss in enumerate([1.0, 3.0, 5.0, 7.0, 9.0], start=1):
         now[0] += 2.0
         meter.waited += 0.5
-        meter.add(step, 6, loss, 0.1 * step, lambda: {"accuracy": 0.5}, bar)
-    assert [step for _, _, step in log.numbers] == [2, 4, 5]
-    tag, first, _ = log.numbers[0]
-    assert tag == "train"
-    assert first == pytest.approx(
-        {"lr": 0.2, "loss": 2.0, "accuracy": 0.5, "pictures_per_s": 3.0, "waiting_for_data": 0.25}
+        meter.add(step, 6, loss, 0.1 * step, lambda: {"active_share": 0.5}, bar)
+    assert [(tag, step) for tag, _, step in log.numbers] == [
+        (tag, s) for s in (2, 4, 5) for tag in ("train", "train_speed")
+    ]
+    trained, speeds = ([values for tag, values, _ in log.numbers if tag == name] for name in ("train", "train_speed"))
+    assert trained[0] == pytest.approx({"lr": 0.2, "loss": 2.0, "active_share": 0.5})
+    assert [values["loss"] for values in trained] == [2.0, 6.0, 9.0]
+    assert speeds == [pytest.approx({"steps_per_s": 0.5, "pictures_per_s": 3.0, "waiting_for_data": 0.25})] * 3
+    assert log.lines[0] == (
+        "step 2/5, lr 0.2, loss 2, active_share 0.5, 0.5 steps/s, 3 pictures/s, 25 % waiting for data, 0:06 left"
     )
-    assert [values["loss"] for _, values, _ in log.numbers] == [2.0, 6.0, 9.0]
-    assert [values["waiting_for_data"] for _, values, _ in log.numbers] == [0.25] * 3
-    assert log.lines[0] == ("step 2/5, lr 0.2, loss 2, accuracy 0.5, 3 pictures/s, 25 % waiting for data, 0:06 left")
-    assert log.lines[-1].endswith("0:00 left") and bar.postfix == "loss 9"
+    assert log.lines[-1].endswith("0:00 left")
+    assert bar.postfixes[0] == "loss 1, lr 0.1, waiting 25 %"
+    assert bar.postfixes[-1] == "loss 9, lr 0.5, waiting 25 %, active 50 %"
 
 
 def test_clock():

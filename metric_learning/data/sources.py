@@ -87,10 +87,17 @@ class PictureSet:
 class ClassIndices:
     """The pictures of each of C classes: [label] -> their indices (n,) int64, ascending; C is the highest label + 1.
 
-    Two arrays, whatever the number of classes: the indices by class, and where each class begins in them.
+    Two arrays, whatever the number of classes: the indices by class, and where each class begins in them. UserError for
+    labels that are not a row of integers from 0 on.
     """
 
     def __init__(self, labels: NDArray[np.int64]) -> None:
+        labels = np.asarray(labels)
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
+            raise UserError(
+                f"labels must be integers from 0 on, one a picture; got {labels.dtype} of shape {labels.shape}. "
+                "Number the classes, as by numpy.unique(names, return_inverse=True)[1]."
+            )
         self.sizes = np.bincount(labels)
         self._ends = np.cumsum(self.sizes)
         order = np.argsort(labels, kind="stable")

@@ -1,4 +1,4 @@
-"""Losses by name.
+"""Losses, by class and by name; each is called as loss(embeddings, labels) and gives a scalar.
 
 Element-wise: centres x margin x (focal) cross-entropy. Pair-wise: the samples of a batch against each other, and with a
 `MemoryLoss` round it against past ones.
@@ -42,10 +42,31 @@ from metric_learning.losses.triplet import TripletLoss
 __all__ = [
     "ELEMENT_LOSSES",
     "PAIR_LOSSES",
+    "AdaFace",
+    "AllCenters",
+    "AmSoftmax",
+    "ArcMargin",
+    "Bce",
+    "CircleLoss",
+    "ContrastiveLoss",
+    "CurricularFace",
     "ElementLoss",
+    "EmlLoss",
+    "MagFace",
+    "Margin",
     "MemoryLoss",
+    "MultiSimilarityLoss",
+    "NpairsLoss",
     "PairLoss",
+    "PartialCenters",
     "PoolLoss",
+    "QuadrupletFullLoss",
+    "QuadrupletLoss",
+    "RecallAtKLoss",
+    "Softmax",
+    "SphereFace",
+    "SupConLoss",
+    "TripletLoss",
     "element_loss",
     "margin_settings",
     "pair_loss",
@@ -93,7 +114,8 @@ def pair_settings(name: str) -> list[str]:
 
 
 def element_loss(
-    name: str,
+    kind: str | Margin,
+    /,
     num_classes: int,
     dim: int,
     *,
@@ -105,18 +127,21 @@ def element_loss(
     class_weights: Sequence[float] | None = None,
     **settings: Any,
 ) -> ElementLoss:
-    """The element-wise loss of that name, for num_classes classes and embeddings of size dim; may raise UserError.
+    """The element-wise loss of a margin, for num_classes classes and embeddings of size dim; may raise UserError.
 
+    kind: a margin of this module, such as ArcMargin(scale=64.0), or its name in ELEMENT_LOSSES with its `settings`.
     centers: which class centres take part in a step, `all` or `partial`; partial_rate: the share that is drawn.
     focal_gamma, dropout, label_smoothing and class_weights are those of ElementLoss, for any margin.
     settings: those of any margin's constructor; None leaves the margin its own default. One that this margin does not
-    have (`margin_settings`) is not looked at; one that no margin has is a UserError.
+    have (`margin_settings`) is not looked at; one that no margin has is a UserError, and so is any beside a Margin.
     """
-    margin = _built(ELEMENT_LOSSES, name, settings)
+    margin = _built(ELEMENT_LOSSES, kind, settings) if isinstance(kind, str) else kind
+    if settings and margin is kind:
+        raise UserError(f"{', '.join(settings)} must be said to {type(margin).__name__}(...) itself, not beside it.")
     made: Centers
     check_choice("centers", centers, CENTERS)
     if isinstance(margin, Bce):
-        _check_one_logit(name, num_classes, centers)
+        _check_one_logit(num_classes, centers)
         made = ReferenceCenters(num_classes, dim)
     else:
         sampled = {"rate": partial_rate} if centers == "partial" else {}
@@ -124,11 +149,11 @@ def element_loss(
     return ElementLoss(made, margin, focal_gamma, dropout, label_smoothing, class_weights)
 
 
-def _check_one_logit(name: str, num_classes: int, centers: str) -> None:
-    if name in TWO_CLASSES and num_classes != 2:
-        raise UserError(f"--loss_name={name} is for two classes; there are {num_classes}. Take softmax.")
+def _check_one_logit(num_classes: int, centers: str) -> None:
+    if TWO_CLASSES and num_classes != 2:
+        raise UserError(f"--loss_name=bce is for two classes; there are {num_classes}. Take softmax.")
     if centers != "all":
-        raise UserError(f"--loss_name={name} needs --centers=all; got {centers}. Take softmax.")
+        raise UserError(f"--loss_name=bce needs --centers=all; got {centers}. Take softmax.")
 
 
 def pool_loss(

@@ -29,6 +29,11 @@ def labels_on_host(embeddings: Tensor, labels: Tensor) -> Labels:
 
     A column of labels (B, 1) is refused: compared with its own transpose it would quietly give other pairs.
     """
+    for what, given in (("embeddings", embeddings), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise UserError(
+                f"{what} must be a Paddle tensor; got {type(given).__name__}. Use paddle.to_tensor({what})."
+            )
     if len(embeddings.shape) != 2 or list(labels.shape) != [embeddings.shape[0]] or embeddings.shape[0] < 1:
         raise UserError(
             "A loss takes embeddings (B, D) and labels (B,) with B at least 1; "

@@ -60,7 +60,7 @@ class Centers(nn.Layer):
         check_range("dim (the embedding's size)", dim, 1)
         if num_classes < dist.size():
             raise UserError(f"{num_classes} classes can't be divided among {dist.size()} processes. Start fewer.")
-        self.num_classes = num_classes
+        self.num_classes, self.dim = num_classes, dim
         self.first, self.last = dist.shard(num_classes)  # this process's rows: first .. last - 1
 
     def forward(self, labels: Tensor) -> Columns:

@@ -74,6 +74,8 @@ class ElementLoss(Loss):
         """The loss of every sample (B,), times B w_i / sum w_i where classes have weights; `forward` is the mean."""
         names = labels_on_host(embeddings, labels)
         check_labels(names, self.centers.num_classes)
+        if embeddings.shape[1] != self.centers.dim:
+            raise UserError(f"This loss is for embeddings of size {self.centers.dim}; got {embeddings.shape[1]}.")
         extra = _checked(extra, embeddings.shape[0])
         with paddle.amp.auto_cast(enable=False):
             x = embeddings.astype("float32")

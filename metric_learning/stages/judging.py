@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from metric_learning import dist
+from metric_learning import dist, watch
 from metric_learning.checkpoint import Run, State
 from metric_learning.class_report import ClassReport
 from metric_learning.config import TrainOptions
@@ -12,7 +12,7 @@ from metric_learning.data.predictions import write_predictions
 from metric_learning.data.splits import Splits
 from metric_learning.embedder import ClassesOf, Embedder, save_embedder, saved_classes
 from metric_learning.engine import Predictor
-from metric_learning.evaluate import embed_set, retrieval, verification
+from metric_learning.evaluate import Embedded, embed_set, retrieval, verification
 from metric_learning.extract import Reader
 from metric_learning.files import read_metadata
 from metric_learning.log import RunLog
@@ -81,8 +81,22 @@ class EmbeddingJudge:
         stage = self.stage
         embedded = embed_set(stage.predictor(), stage.splits.val, stage.reader(quiet=True), stage.bad)
         grouping.follow(stage.parts.loss, embedded, self.log, stage.state.step)
+        self._show(embedded)
         found = retrieval(embedded)
         return {f"val {name}": float(found[name] or 0.0) for name in ("recall@1", "map@r")}
+
+    def _show(self, found: Embedded) -> None:
+        """How some of the pictures lie, to VisualDL; in the projector at the evaluations 0, 1, 2, 4, 8, ..."""
+        state, number = self.stage.state, len(self.stage.state.scores)
+        rows = watch.shown_rows(found.labels)
+        embeddings, labels = found.embeddings[rows], found.labels[rows]
+        self.log.histograms("val", watch.lying(embeddings, labels), state.step)
+        if number & (number - 1) == 0:
+            about = {"class": [self.stage.splits.val.classes[label] for label in labels]}
+            if found.groups is not None:
+                about["group"] = found.groups[rows].tolist()
+            about["picture"] = [found.paths[row] for row in rows]
+            self.log.embeddings("val", f"step_{state.step:06d}", watch.projected(embeddings), about)
 
     def keep(self, about: dict[str, Any]) -> None:
         if dist.is_first():

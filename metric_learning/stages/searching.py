@@ -17,7 +17,6 @@ from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
-from metric_learning.embedder import Embedder
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_write
@@ -30,13 +29,6 @@ from metric_learning.stages.inputs import LISTS, pictures_of_list
 
 COLUMNS, ROWS = 8, 50  # of the sheet, at most
 SHORTLIST, MOST = 200, 2000  # hits that are re-ranked, if no more are asked for; and at most
-
-
-def made_by(file: Path, embedder: Embedder, reader: Reader) -> dict[str, Any]:
-    """What embeddings depend on: it stands in their file, and is compared before they are searched or added to."""
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
-    return {"weights": str(file), "digest": digest, "flip_test": reader.flip_test, **embedder.spec.to_dict()}
 
 
 def file_of(typed: str) -> Path:

@@ -34,6 +34,7 @@ from metric_learning.stages.starting import centers_at_means, initial_weights, r
 from metric_learning.stages.teaching import named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
 from metric_learning.train import Plan, fit
+from metric_learning.watch import grid
 
 AnyTrain = TypeVar("AnyTrain", bound=TrainOptions)
 
@@ -104,7 +105,10 @@ def _train(config: AnyTrain, run: Run | None, checkpoint: Path | None, say: Line
     if run is None:
         run = _new_run(config)
     first = dist.is_first()
-    with held(run.folder) if first else nullcontext(), RunLog(run.folder) if first else NoLog() as log:
+    with (
+        held(run.folder) if first else nullcontext(),
+        RunLog(run.folder, stage.state.step) if first else NoLog() as log,
+    ):
         for folder in (run.folder, run.latest.parent) if first else ():
             clear_parts(folder)
         log.record(say)
@@ -208,7 +212,7 @@ def _fit(stage: Stage, run: Run, log: RunLog, judge: Judge) -> None:
         run,
         log,
         _plan(config),
-        _batches(stage),
+        _shown(_batches(stage), stage, log),
         step,
         lambda: loss.figures | (teacher.figures if teacher else {}),
         _schedule(config),
@@ -253,6 +257,15 @@ def _autocast(config: TrainOptions) -> dict[str, Any] | None:
     if config.amp == "none" or paddle.get_device() == "cpu":
         return None
     return {"enable": True, "dtype": config.amp, "level": "O1"}
+
+
+def _shown(batches: Iterator[Batch], stage: Stage, log: RunLog) -> Iterator[Batch]:
+    """The same, the first batch's pictures being shown as the network gets them."""
+    first = next(batches, None)
+    if first is not None:
+        log.picture("train", "augmented", grid(first.images, stage.embedder.spec.picture), first.step)
+        yield first
+    yield from batches
 
 
 def _batches(stage: Stage) -> Iterator[Batch]:

@@ -13,6 +13,7 @@ from metric_learning.data.loader import BadPictures
 from metric_learning.embedder import Embedder, saved_calibration, saved_group_means
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
+from metric_learning.inference import made_by
 from metric_learning.stages import scoring, searching, serving, setup
 from metric_learning.stages.attributes import infer_classes
 from metric_learning.stages.exporting import export_weights
@@ -48,7 +49,7 @@ def infer(config: InferOptions) -> None:
             scoring.score_list(config, str(config.pairs), judged, predictor, reader, run)
         return
     output = setup.output_file(config.output, run, "embeddings.npz")
-    made = searching.made_by(file, embedder, reader)
+    made = made_by(file, embedder, reader)
     if config.serve:
         serving.serve(config, made, predictor, reader, _judge(config, file, reader), output)
     elif config.query:
