@@ -96,8 +96,11 @@ def projected(embeddings: Floats) -> Floats:
     VisualDL's page draws nonsense above 200 numbers (it cuts rows at the wrong places), and its PCA leaves the mean in.
     """
     rows = unit(embeddings)
-    left, scale, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    made: Floats = np.asarray((left * scale)[:, :DIRECTIONS], np.float32)
+    rows = (rows - rows.mean(axis=0)).astype(np.float64)
+    wide = rows.shape[0] < rows.shape[1]  # the smaller of both matrices has the same directions
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    found = vectors * np.sqrt(np.maximum(values, 0.0)) if wide else rows @ vectors
+    made: Floats = np.asarray(found[:, ::-1][:, :DIRECTIONS], np.float32)
     return made
 
 
