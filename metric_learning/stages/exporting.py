@@ -16,9 +16,9 @@ from metric_learning.config import InferOptions
 from metric_learning.embedder import Embedder, saved_calibration, saved_classes, saved_group_means
 from metric_learning.export import check_free, export
 from metric_learning.extract import Reader
+from metric_learning.inference import made_by
 from metric_learning.runtime import paddle_version
 from metric_learning.stages import calibrating, setup
-from metric_learning.stages.searching import made_by
 from metric_learning.stages.voting import weights_files
 from metric_learning.to_onnx import TOOLS, check_tools
 
