@@ -72,7 +72,7 @@ def page(about: dict[str, Any], found: dict[str, Any], sizes: list[int]) -> str:
                 [
                     f"{count:,}",
                     {"plain": "cosine", "rerank": "re-ranked"}[how],
-                    run["seconds"],
+                    run["cpu_seconds"],
                     run["peak_mb"],
                     *figures,
                 ]
