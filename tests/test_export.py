@@ -154,11 +154,12 @@ def test_every_backbone_becomes_onnx(model, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", KINDS_OF_BACKBONES)
-def test_every_kind_of_backbone_of_another_size_and_gray(model, kind, tmp_path) -> None:
-    need(kind)
-    assert export(embedder_of(model, 0, PictureSpec((1, 80, 112))), None, kind, tmp_path / "out", {}).difference < SAME
+def test_every_kind_of_backbone_of_another_size_and_gray(model, tmp_path) -> None:
+    source = embedder_of(model, 0, PictureSpec((1, 80, 112)))
+    assert export(source, None, "paddle", tmp_path / "paddle", {}).difference < SAME
+    need("onnx")
+    assert export(source, None, "onnx", tmp_path / "onnx", {}).difference < SAME
 
 
 # ---- the command
