@@ -23,7 +23,7 @@ def gone_on_with(bench: Bench, row: Row, output: Path, process: Any, word: str) 
 def pictures_vanish(bench: Bench, count: int) -> Row:
     row = Row(
         "pictures vanish",
-        "a class of the training pictures is moved away at a random step, and back for the run to go on",
+        "all pictures are moved away at a random step, and back for the run to go on",
         "status 2 in one line that names pictures; the end is that of a run that had them all the time",
     )
     while row.injected < count:

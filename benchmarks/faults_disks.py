@@ -83,7 +83,7 @@ def read_only(bench: Bench, count: int) -> Row:
     row = Row(
         "read-only output",
         "a folder mounted read-only: a new run, a resumed one, eval, infer and a data tool in turn",
-        "status 2 in one line, before anything is computed; nothing has changed",
+        "status 2 in one line; nothing has changed",
     )
     for number in range(count):
         output, log = bench.place("read-only"), bench.place("log")
