@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from fuzzing.readers import READERS  # noqa: E402
 from fuzzing.supervisor import GOOD, Outcome, outcomes  # noqa: E402
 
-SECONDS = 30.0  # on a busy machine; the largest pictures are decoded in eight ways
+SECONDS = 60.0  # on a busy machine; the largest pictures are decoded in eight ways
 
 
 def main() -> None:
