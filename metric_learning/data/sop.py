@@ -75,7 +75,7 @@ _UNUSABLE: tuple[type[Exception], ...] = (
     OverflowError,
     UserError,
 )
-_UNUSABLE += (FileExistsError, NotADirectoryError, IsADirectoryError)
+_UNUSABLE += (LookupError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 # ---- the network

@@ -278,6 +278,7 @@ def _archives() -> dict[str, Made]:
         "a bomb": lambda: _zip({**sop, **pictures, "SOP/c.jpg": bytes(200 << 20)}, zipfile.ZIP_DEFLATED),
         "a bomb of bzip2": lambda: _zip({**sop, **pictures, "SOP/c.jpg": bytes(60 << 20)}, zipfile.ZIP_BZIP2),
         "the same bytes a thousand times": lambda: _overlapping("SOP/Ebay_train.txt", how=zipfile.ZIP_DEFLATED),
+        "a member without a name": lambda: _zip({**sop, **pictures, "x": b""}).replace(b"x", b"\0"),
         "a place before the file": lambda: _before({**sop, **pictures}),
         "read: a name twice": lambda: _zip_of([*sop.items(), *pictures.items(), ("SOP/a/1.jpg", b"2")]),
         "a file that is a folder": lambda: _zip_of([*sop.items(), *pictures.items(), ("SOP/a/1.jpg/x.jpg", b"2")]),
