@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -191,6 +192,8 @@ def _read(path: Path) -> Parts:
             with np.load(stream, allow_pickle=False) as file:
                 embeddings, paths, model = (file[f"{name}.npy"] for name in PARTS)  # else one without .npy
                 stamps = file[f"{STAMPS}.npy"] if f"{STAMPS}.npy" in archive.namelist() else None
+        _check_text(paths)
+        _check_text(model)
         return _checked(embeddings, paths, json.loads(str(model)), stamps)
     except _BROKEN as error:
         raise UserError(f"Can't read the embeddings {path}: {one_line(error)}. Make them with infer.py.") from error
@@ -204,6 +207,14 @@ def _checked(embeddings: Any, paths: Any, model: Any, stamps: Any) -> Parts:
     if stamps is not None and (stamps.shape != (len(paths), 2) or stamps.dtype != np.int64):
         raise ValueError(f"stamps {stamps.shape} of {stamps.dtype} for {len(paths)} paths")
     return embeddings, [str(name) for name in paths], model, stamps
+
+
+def _check_text(array: NDArray[Any]) -> None:
+    """ValueError where numbers that are no letters would become a text: such a one may break Python."""
+    if array.dtype.kind == "U" and array.nbytes:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError("it holds a text of numbers that are no letters")
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:

@@ -241,6 +241,14 @@ def _header(text: str) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(raw)) + raw
 
 
+def _lettered(part: str) -> bytes:
+    """A gallery with a text whose letters are numbers beyond all letters."""
+    good = {"embeddings": np.zeros((1, 2), np.float32), "paths": np.array(["abc"]), "model": np.array("{}")}
+    members = {f"{name}.npy": _npy(array) for name, array in good.items()}
+    letter = struct.pack("<I", ord({"paths": "b", "model": "}"}[part]))
+    return _zip(members | {f"{part}.npy": members[f"{part}.npy"].replace(letter, b"\xff\xff\xff\x7f")})
+
+
 def _beside() -> bytes:
     """A gallery with another member that NumPy takes for the embeddings, and that grows."""
     buffer = io.BytesIO(seeds.embeddings())
@@ -262,6 +270,7 @@ def _npzs() -> dict[str, Made]:
         "a header of signs": lambda: _npz(content=_header("{'shape': " + "-" * 9000 + "1}")),
         "a header without an end": lambda: _npz(content=_header("{'descr': '''")),
         "the same bytes a thousand times": lambda: _overlapping("embeddings.npy"),
+        **{f"{part} of numbers that are no letters": lambda part=part: _lettered(part) for part in ("paths", "model")},
         "read: a bomb beside, without .npy": _beside,
     }
 
