@@ -59,10 +59,10 @@ class RunLog:
             self._writer.add_scalar(tag=_tag(group, name), value=value, step=step)
 
     def histograms(self, group: str, values: Mapping[str, NDArray[np.floating]], step: int) -> None:
-        """How the values (any shape) of each name lie."""
+        """How the values (any shape) of each name lie. In float64: a range of a few float32 numbers has no 50 parts."""
         for name, found in values.items():
             if found.size and np.isfinite(found).all():
-                self._writer.add_histogram(_tag(group, name), found, step, buckets=BUCKETS)
+                self._writer.add_histogram(_tag(group, name), np.asarray(found, np.float64), step, buckets=BUCKETS)
 
     def picture(self, group: str, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """picture: RGB (H, W, 3)."""

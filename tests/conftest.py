@@ -3,7 +3,9 @@
 import os
 import sys
 import warnings
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,20 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, so that several processes end together."""
+    """Of a sweep all but every fourth are slow. Slow tests first, so that several processes end together."""
+    for item in items:
+        if "sweep" in item.keywords and zlib.crc32(item.nodeid.encode()) % 4:
+            item.add_marker("slow")
     items.sort(key=lambda item: "slow" not in item.keywords)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file's tests in one process, unless another way is typed: what they share (a trained run) is made once."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)

@@ -89,6 +89,7 @@ def test_training_says_how_right_it_is(runs, data):
     assert read_metadata(folder / "best.safetensors")["about"]["val"]["val accuracy"] == pytest.approx(right, abs=0.05)
 
 
+@pytest.mark.slow
 def test_eval_finds_what_training_found(runs, data, tmp_path):
     _, (_, folder), _ = runs
     said = run("eval", f"--pretrained_model={folder}", f"--output={tmp_path / 'e.json'}", f"--data_dir={data}")
@@ -180,6 +181,7 @@ SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("hard", "soft", "w
 
 
 @pytest.mark.parametrize("how", ["fusion", "weighted --weights=0,3", *SLOW])
+@pytest.mark.slow
 def test_votes(runs, data, tmp_path, how):
     _, (_, a), (_, b) = runs
     typed = (f"--pretrained_model={a},{b}", *f"--vote={how}".split())
@@ -208,6 +210,7 @@ def test_a_vote_is_fitted_on_what_the_runs_held_out(runs, data, tmp_path):
     assert found[0] == found[1] and "10 validation pictures" in found[0]
 
 
+@pytest.mark.slow
 def test_votes_that_can_not_be(runs, data, tmp_path):
     _, (_, a), (_, b) = runs
     both = f"--pretrained_model={a},{b}"

@@ -164,6 +164,7 @@ def test_the_counts_are_those_that_others_publish():
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.sweep
 def test_forward_and_backward(name):
     """A gradient that is finite and not zero for every parameter."""
     net = made(name, 3, 32, 32)
@@ -181,6 +182,7 @@ def test_forward_and_backward(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.sweep
 def test_sizes_at_112_pixels(name):
     net = made(name, 3, 112, 112)
     assert sum(math.prod(value.shape) for value in learning(net).values()) == PARAMETERS[name]
@@ -190,6 +192,7 @@ def test_sizes_at_112_pixels(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.sweep
 def test_gray_pictures_of_an_odd_size(name):
     sides = (48, 32) if name in MULTIPLES_OF_16 else (47, 33)
     net = made(name, 1, *sides)
@@ -200,6 +203,7 @@ def test_gray_pictures_of_an_odd_size(name):
 
 @pytest.mark.parametrize("name", sorted(BACKBONES.keys() - LEAST.keys() - DEEP))
 @pytest.mark.parametrize("sides", [(8, 8), (1, 65)])
+@pytest.mark.sweep
 def test_where_the_places_are_averaged_any_size_will_do(name, sides):
     net = made(name, 3, 64, 64)
     features = eager(net, images(1, (3, *sides)))
@@ -250,6 +254,7 @@ def smooth(net: paddle.nn.Layer) -> paddle.nn.Layer:
 
 @pytest.mark.skipif(not onednn_works(), reason="this build trains through eager convolutions")
 @pytest.mark.parametrize("name", [n if n == "IRSE18" else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES])
+@pytest.mark.slow
 def test_the_gradient_of_onednn_training_is_that_of_the_eager_network(name):
     net = smooth(made(name, 3, 64, 64))
     net.train()
@@ -308,6 +313,7 @@ def test_plain_networks_take_every_size_with_the_same_weights(name, convolutions
         ("MobileNetV3Small", "mobilenet_v3_small"),
     ],
 )
+@pytest.mark.sweep
 def test_the_pooled_feature_is_that_of_paddle_vision(name, theirs):
     net = made(name, 3, 64, 48)
     other = getattr(paddle.vision.models, theirs)(num_classes=0)
@@ -429,6 +435,7 @@ def naive_vit(state: dict, picture: np.ndarray, resize: np.ndarray) -> np.ndarra
     return norm(tokens[0], "norm")
 
 
+@pytest.mark.slow
 def test_vit_equals_its_twin_and_its_weights_fit_every_size():
     net = made("ViTS16", 3, 32, 48)
     for parameter in net.parameters():  # far from the start, where attention is all but even

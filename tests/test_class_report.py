@@ -126,6 +126,7 @@ def test_json_has_numbers_and_nulls_only(tmp_path):
         classification(np.eye(14), range(14), [f"class {i}" for i in range(14)]),
     ],
 )
+@pytest.mark.sweep
 def test_plot_is_drawn_for_any_result(tmp_path, found):
     assert ClassReport({}, found).write_plot(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(PNG)

@@ -104,6 +104,7 @@ def test_the_command(here):
     assert not leftovers(here) and not list(Path("output").rglob("eval.*"))
 
 
+@pytest.mark.slow
 def test_a_split_and_a_folder(here):
     Path("there").mkdir()
     said = run("eval", "--clean=there", "--split=test", "--data_dir=data")
@@ -111,6 +112,7 @@ def test_a_split_and_a_folder(here):
     assert Path("there", "suspects.csv").is_file()
 
 
+@pytest.mark.slow
 def test_unreadable_pictures_are_left_out(here):
     shutil.copytree("data", "broken", dirs_exist_ok=True)
     Path("broken/class00/0.png").write_bytes(b"no")
@@ -127,6 +129,7 @@ def test_options_of_figures_are_refused(here, typed):
     assert not Path("x.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_data_is_not_written_over(here):
     cli_cases.table(Path("table"))
     before = Path("table/list.csv").read_bytes()

@@ -246,6 +246,7 @@ def test_the_commands_that_infer_proposes_work(here) -> None:
         (["--model_save_dir=nowhere"], ["no run in 'nowhere'"]),
     ],
 )
+@pytest.mark.sweep
 def test_what_infer_refuses(typed: list[str], words: list[str], here) -> None:
     Path("junk.txt").write_bytes(b"\xff\xfe\x00\x80\n")
     Path("junk.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
@@ -274,6 +275,7 @@ def test_results_go_where_they_are_wanted(here) -> None:
     assert run("eval", "--output=results/new/mine").status == 0 and Path("results/new/mine.json").is_file()
 
 
+@pytest.mark.slow
 def test_pairs_of_a_list(here) -> None:
     rows = [f"class0{i}/0.png,class0{i}/1.png,1\nclass0{i}/0.png,class0{i + 1}/1.png,0" for i in range(5)]
     Path("pairs.csv").write_text("a,b,same\n" + "\n".join(rows) + "\n")
@@ -308,6 +310,7 @@ def test_pairs_in_every_kind_of_list(here) -> None:
     refused(run("eval", "--pairs=two.txt", "--data_dir=data"), "8 of the 8 pictures", "p0_0001", "two.txt:2")
 
 
+@pytest.mark.slow
 def test_classes_that_were_trained_on_are_told_also_where_the_data_was_moved(here) -> None:
     assert "WARNING" not in run("eval", "--output=own.json").out
     shutil.copytree("data", "moved", dirs_exist_ok=True)
@@ -347,6 +350,7 @@ def test_stage_two_does_not_call_classes_unseen_that_stage_one_was_trained_on(he
         (["--model_save_dir=data"], ["no run in 'data'"]),
     ],
 )
+@pytest.mark.sweep
 def test_what_eval_refuses(typed: list[str], words: list[str], here) -> None:
     Path("bad.csv").write_text("x,y,same\n")
     Path("missing.csv").write_text("a,b,same\nclass00/0.png,nope.png,1\n")
@@ -394,6 +398,7 @@ class Evil:
         ("train_pair", ["--data_dir=single", "--loss_name=eml"], ["add pictures"]),
     ],
 )  # fmt: skip
+@pytest.mark.sweep
 def test_what_training_refuses(command: str, typed: list[str], words: list[str], here) -> None:
     if not Path("void").exists():
         _bad_data()

@@ -201,6 +201,7 @@ NOT_NUMBERS = ("abc", "nan", "inf", "-inf", "1e999", "", "1,5", "0x10", "٣,", "
 
 @pytest.mark.parametrize("text", NOT_NUMBERS)
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.command)
+@pytest.mark.sweep
 def test_no_numeric_option_takes_what_is_no_number(kind, text: str) -> None:
     for item in options(kind):
         default = item.default

@@ -186,6 +186,7 @@ def back_to_step_1(folder: Path) -> None:
 # ---- refusals
 
 
+@pytest.mark.slow
 def test_refusals(data, teacher, tmp_path):
     def no(*options: str, command: str = "train_elem") -> object:
         return run(command, f"--data_dir={data}", f"--model_save_dir={tmp_path}", *options)

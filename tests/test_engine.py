@@ -61,6 +61,7 @@ def test_only_builds_whose_gradients_are_right_take_it():
 
 
 @needs_onednn
+@pytest.mark.slow
 def test_onednn_training_equals_eager_in_all_it_does():
     """Outputs, gradients, running statistics, in training and evaluation, for new shapes, after each change of mode."""
     plain, fast = (smooth(new_embedder(model="ResNet18", norm=True)) for _ in range(2))
@@ -342,6 +343,7 @@ def test_the_predictor_leaves_the_number_of_threads_alone():
 
 
 @needs_onednn
+@pytest.mark.slow
 def test_evaluations_between_steps_leave_no_memory_behind(tmp_path):
     """Each evaluation once cost as much memory as a training step, for good."""
     in_use = bytes_in_use()

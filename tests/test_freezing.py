@@ -100,6 +100,7 @@ def layers(embedder: Embedder) -> list[str]:
 
 @pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize(("model", "count"), [("SmallCNN", 2), ("MobileFaceNet", 7), ("Tiny", 1), ("Tiny", 2)])
+@pytest.mark.sweep
 def test_the_first_layers_stay_and_the_others_learn(model, count, onednn):
     """Where no gradient is asked for none is there, and weight decay moves nothing."""
     every = set(layers(made(model, 0)))
@@ -117,6 +118,7 @@ def test_the_first_layers_stay_and_the_others_learn(model, count, onednn):
 
 
 @pytest.mark.parametrize("model", ["IRSE18", "MobileNetV2", "ViTS16", "VarGFaceNet"])
+@pytest.mark.sweep
 def test_what_stays_is_the_beginning_and_learns_nothing(model):
     """Whatever reaches the first layer that learns, no gradient is asked for before it; behind it all learns."""
     embedder = made(model, 5)

@@ -19,6 +19,7 @@ def wrong(jobs: list[tuple[str, int, int]], seconds: float = 20.0) -> list[str]:
     return [f"{one.reader} {one.number} {one.case}: {one.what}: {one.why}" for one in found if one.what not in GOOD]
 
 
+@pytest.mark.slow
 def test_what_no_reader_may_do_is_noticed():
     found = list(outcomes([(name, 0, 1) for name in TRIALS], 0, 1.0))
     assert [one.reader for one in found] == [one.what for one in found] == list(TRIALS)

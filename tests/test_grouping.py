@@ -88,6 +88,7 @@ def test_ready_made_tuples_are_not_balanced(typed: list[str]) -> None:
         ("races", [*AUTO, "--val_classes=1"], ["needs validation classes of 2 or more", "1 classes of African"]),
     ],
 )
+@pytest.mark.sweep
 def test_data_and_losses_that_do_not_fit_are_refused_before_there_is_a_run(place, data, typed, words) -> None:
     refused(elem(place, *typed, "--model_save_dir=refused", data=data), *words)
     assert not list((place / "refused").glob("elem-*"))

@@ -219,6 +219,7 @@ def test_onednn_gives_what_the_eager_network_gives():
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.sweep
 def test_a_backbone_is_its_two_parts_and_the_map_is_where_it_can_be_covered(name):
     paddle.seed(0)
     side = 64 if name.startswith("V") else 48

@@ -53,6 +53,7 @@ def weights(training):
 
 @pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.slow
 def test_four_and_four_steps_are_eight_to_the_last_bit(pictures, tmp_path, optimizer, onednn):
     how = {"optimizer": optimizer, "onednn": onednn, "clip": 1.0}
     straight = PoolTraining(pictures, tmp_path / "a", **how).go(8)

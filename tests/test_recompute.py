@@ -26,6 +26,7 @@ def trained(name: str, again: bool):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if not BLOCKS[n] else n for n in BLOCKS])
+@pytest.mark.sweep
 def test_nothing_but_the_memory_changes(name):
     _, features, slopes, state, _ = trained(name, False)
     count, found, again, after, _ = trained(name, True)

@@ -126,6 +126,7 @@ def test_json_has_numbers_and_nulls_only(tmp_path):
         per_group({f"group {i}": ([0.9, 0.1 * i], [0.5, 0.1 * i]) for i in range(9)}, fars=(0.1,)),
     ],
 )
+@pytest.mark.sweep
 def test_plot_is_drawn_for_any_result(tmp_path, result):
     assert Report(verification=result).write_plot(tmp_path / "roc.png")
     assert (tmp_path / "roc.png").read_bytes().startswith(PNG)

@@ -155,6 +155,7 @@ def _moment(kind: str, chance: random.Random, length: float, output: Path, folde
     return lambda: time.monotonic() > until
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_gone_on_with_by_another_process(data, tmp_path):
     first = start(data, tmp_path, 0, total_iter_num=10_000, save_iter_step=2)
     limit = time.monotonic() + 120
@@ -170,6 +171,7 @@ def test_a_run_that_is_being_trained_is_not_gone_on_with_by_another_process(data
     assert first.wait() and not list((tmp_path / "second").glob("*/config.json"))
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_step_and_says_how_to_go_on(data, tmp_path):
     output = tmp_path / "stopped"
     long = {"total_iter_num": 10_000, "save_iter_step": 10_000, "test_iter_step": 10_000, "display_iter_step": 1}

@@ -335,6 +335,7 @@ def test_what_infer_refuses(typed, words, here, fitted):
 # ---- infer, from the command line
 
 
+@pytest.mark.slow
 def test_infer_from_the_command_line(here):
     found = saved_calibration(weights())
     said = run("infer", "--pair", A, B)

@@ -41,6 +41,7 @@ def gradients(name: str, pieces: int, drop: float = 0.0, scale: float = 1.0):
 
 @pytest.mark.parametrize("pieces", [2, 5, 12])
 @pytest.mark.parametrize("name", [*ELEMENT_LOSSES, *PAIR_LOSSES])
+@pytest.mark.sweep
 def test_pieces_give_the_loss_gradients_and_averages_of_the_whole(name, pieces):
     whole, slopes, buffers = gradients(name, 1)
     value, found, moved = gradients(name, pieces)

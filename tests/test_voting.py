@@ -67,6 +67,7 @@ def made(tmp_path, network):
     return data, paths, tmp_path / "a.safetensors", judge
 
 
+@pytest.mark.slow
 def test_the_flip_test_is_the_mean_of_a_picture_and_its_mirror(made, network, tmp_path):
     data, paths, weights, judge = made
     typed = (f"--pretrained_model={weights}", f"--input={data}", f"--output={tmp_path / 'a.csv'}")
@@ -80,6 +81,7 @@ def test_the_flip_test_is_the_mean_of_a_picture_and_its_mirror(made, network, tm
         assert np.abs(found - judge.probabilities(other)).max() > 0.01
 
 
+@pytest.mark.slow
 def test_classes_are_known_by_name(made, tmp_path):
     """The data has them in another order than the weights, and not all of them."""
     data, _, weights, _ = made

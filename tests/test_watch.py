@@ -143,8 +143,12 @@ def test_a_damaged_file_stops_no_training(tmp_path):
 def test_names_that_are_no_text_and_numbers_that_are_none_are_harmless(tmp_path):
     with RunLog(tmp_path) as log:
         log.embeddings("val", "a", np.ones((2, 3), np.float32), {"class": ["x\udcff", "y"], "picture": ["\udc80", "b"]})
+        narrow = np.float32([1.0, np.nextafter(np.float32(1), np.float32(2)), 1.0])
+        log.histograms("val", {"narrow": narrow, "tiny": np.float32([0.0, 1e-45])}, 1)
         log.histograms("val", {"nan": np.array([1.0, np.nan]), "none": np.empty(0), "one": np.ones(3)}, 1)
-    assert names_and_steps(tmp_path / "visualdl") == [("val/a", 0), ("val/one", 1)]
+    assert names_and_steps(tmp_path / "visualdl") == [
+        (f"val/{name}", step) for name, step in (("a", 0), ("narrow", 1), ("tiny", 1), ("one", 1))
+    ]
 
 
 # ---- a training, from outside

@@ -69,6 +69,7 @@ def cached(depth: int, size: int = 8) -> Embedder:
 
 
 @pytest.mark.parametrize("depth", [d if d in (50, 101) else pytest.param(d, marks=pytest.mark.slow) for d in DEPTHS])
+@pytest.mark.slow
 def test_paddlecv_names_cover_the_whole_backbone(depth):
     wanted = {f"backbone.{name}" for name in vision(depth).state_dict() if not name.startswith("fc.")}
     pairs = paddlecv_names(depth)
@@ -136,6 +137,7 @@ def refused(embedder, path: Path) -> str:
 
 
 @pytest.mark.parametrize(("written", "asked"), [(18, 50), (50, 18), (34, 18), (101, 50)])
+@pytest.mark.sweep
 def test_weights_of_another_depth_are_refused(tmp_path, written, asked):
     """A deeper network of the same kind holds all names and shapes that a shallower one asks for."""
     paddle.save(vision(written).state_dict(), str(tmp_path / "a.pdparams"))

@@ -81,8 +81,8 @@ class EmbeddingJudge:
         stage = self.stage
         embedded = embed_set(stage.predictor(), stage.splits.val, stage.reader(quiet=True), stage.bad)
         grouping.follow(stage.parts.loss, embedded, self.log, stage.state.step)
-        self._show(embedded)
         found = retrieval(embedded)
+        self._show(embedded)
         return {f"val {name}": float(found[name] or 0.0) for name in ("recall@1", "map@r")}
 
     def _show(self, found: Embedded) -> None:

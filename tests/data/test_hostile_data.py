@@ -191,6 +191,7 @@ def test_a_picture_that_stands_in_a_bin_a_thousand_times_is_taken_once(tmp_path,
 
 
 @pytest.mark.parametrize("case", [case for case in hostile()["archive of SOP"] if not case.startswith("read")])
+@pytest.mark.sweep
 def test_an_archive_made_to_do_harm_is_refused_and_leaves_nothing_elsewhere(tmp_path, case):
     path = put(tmp_path, "archive.zip", hostile()["archive of SOP"][case]())
     with pytest.raises(UserError, match="the archive is not usable and was removed"):

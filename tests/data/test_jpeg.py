@@ -205,6 +205,7 @@ def test_two_notes_are_not_clear_and_the_picture_is_decoded_at_once() -> None:
 @pytest.mark.parametrize("orientation", [0, 2, 3, 6])
 @pytest.mark.parametrize("how", [{}, {"min_crop_area": 1}, {"min_crop_area": 0.75, "max_crop_aspect": 1}], ids=str)
 @pytest.mark.parametrize(("h", "w"), [(500, 400), (250, 333), (112, 112), (60, 90)])
+@pytest.mark.sweep
 def test_late_decoding_changes_little_and_no_draw(orientation: int, how: dict[str, float], h: int, w: int) -> None:
     source, transform = jpeg(photo(h, w), orientation), TrainTransform(PictureSpec((3, 56, 64)), **how)
     late, whole = opened(source), read_picture(source)

@@ -53,6 +53,7 @@ def whole(image: NDArray[np.float64]) -> bool:
     ],
     ids=str,
 )
+@pytest.mark.sweep
 def test_a_point_is_where_its_dot_is(shape: tuple[int, int, int], h: int, w: int, how: dict[str, float]) -> None:
     transform = TrainTransform(PictureSpec(shape, test_crop=0.875), **how)
     shown = mirrored = 0

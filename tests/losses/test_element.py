@@ -21,6 +21,7 @@ def test_every_loss_has_a_case_against_its_twin():
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.sweep
 def test_value_and_gradient_equal_the_naive_twin(name, settings, trained, gamma):
     loss = built(name, trained=trained, focal_gamma=gamma, **settings)
     if loss.centers.bias is not None:

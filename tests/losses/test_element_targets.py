@@ -26,6 +26,7 @@ WEIGHTS = [0.5, 3.0, 1.0, 0.1]
     [(0.0, 0.1, None), (0.0, 0.9, WEIGHTS), (2.0, 0.3, None), (2.0, 0.3, WEIGHTS), (0.0, 0.0, WEIGHTS)],
 )
 @pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.sweep
 def test_value_and_gradient_equal_the_naive_twin(name, settings, gamma, smoothing, weights):
     loss = built(name, focal_gamma=gamma, label_smoothing=smoothing, class_weights=weights, **settings)
     if loss.centers.bias is not None:

@@ -43,6 +43,7 @@ def with_fixed_weights(twin, x):
 
 
 @every_unordered_case
+@pytest.mark.sweep
 def test_value_and_gradient_equal_the_naive_twin(name, mining, soft):
     loss = MemoryLoss(built(name, mining, soft), 5, SIZE, start=1)
     twin = naive.Memory(twin_of(name, mining, soft), SIZE, 1)

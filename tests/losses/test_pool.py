@@ -177,6 +177,7 @@ def logits_of(name, settings, state):
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 @pytest.mark.parametrize(("name", "settings"), MARGINS)
 @pytest.mark.parametrize("slots", [4, 40])
+@pytest.mark.sweep
 def test_the_loss_is_its_twin_s_over_several_steps(name, settings, slots, gamma):
     if name == "adaface":  # z has no gradient, and the twin's difference would see one
         settings = {**settings, "h": 0.0}

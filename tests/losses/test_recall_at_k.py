@@ -14,6 +14,7 @@ from metric_learning.losses.recall_at_k import RecallAtKLoss
     "settings", [((1, 2, 4, 8, 16), 1.0, 0.01), ((1,), 0.5, 0.1), ((2, 3), 2.0, 0.3), ((1, 2), 5.0, 0.1)]
 )
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.sweep
 def test_value_and_gradient_equal_the_naive_twin(settings, seed):
     twin = functools.partial(naive.recall_at_k, **dict(zip(("ks", "tau1", "tau2"), settings, strict=True)))
     check_against(RecallAtKLoss(*settings), twin, embeddings(len(UNEQUAL), seed=seed), UNEQUAL)

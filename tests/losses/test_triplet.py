@@ -20,6 +20,7 @@ TWINS = {
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("margin", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("mining", MININGS)
+@pytest.mark.sweep
 def test_value_and_gradient_equal_the_naive_twin(mining, margin, soft):
     labels = TRIPLES if mining == "given" else UNEQUAL
     twin = functools.partial(TWINS[mining], margin=margin, soft=soft)

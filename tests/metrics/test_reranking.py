@@ -35,6 +35,7 @@ SETTINGS = [Rerank(), Rerank(6, 3, 0.3), Rerank(5, 1, 0.0), Rerank(7, 7, 0.9), R
 
 @pytest.mark.parametrize("how", SETTINGS, ids=str)
 @pytest.mark.parametrize("kind", ["clusters", "ties and duplicates"])
+@pytest.mark.sweep
 def test_the_scores_are_those_of_the_paper(how, kind, monkeypatch):
     monkeypatch.setattr(reranking, "BLOCK", 7)
     monkeypatch.setattr(reranking, "PAIRS", 50)

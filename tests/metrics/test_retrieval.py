@@ -74,6 +74,7 @@ def test_the_short_way_gives_the_same_recall():
 
 
 @pytest.mark.parametrize("size", [3, 64, 127, 512])
+@pytest.mark.sweep
 def test_any_chunk_gives_the_same_bits(size):
     rng = np.random.default_rng(size)
     distinct = rng.standard_normal((150, size)).astype(np.float32)

@@ -29,6 +29,7 @@ def case(seed, most=60):
 
 @pytest.mark.parametrize("rare", [0, 32, 10**9])
 @pytest.mark.parametrize("seed", range(10))
+@pytest.mark.sweep
 def test_ties_across_tiles_against_the_loops(seed, rare, small_strips, monkeypatch):
     monkeypatch.setattr(counting, "RARE", rare)
     x, labels, gallery, gallery_labels = case(seed)

@@ -159,6 +159,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sweep
 def test_each_way_equals_eager(name):
     paddle.seed(3)
     net = moved(CASES[name]())

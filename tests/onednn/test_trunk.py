@@ -125,6 +125,7 @@ def alike(expected, given, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sweep
 def test_each_operator_equals_paddles_own(name):
     nets = [in_training(CASES[name]) for _ in range(2)]
     trunk = Trunk(nets[1].forward, 3)
