@@ -46,17 +46,22 @@ def load_splits(
     train_list: str | Path | None = None,
     test_list: str | Path | None = None,
     rules: CsvRules = PLAIN,
+    set_aside: bool = True,
 ) -> Splits:
     """Read the data and split it by class.
 
     `test_classes` is taken from all classes and `val_classes` from those left to train: None is the default (0.2 and
     0.1), a number below 1 a share, from 1 on a count, 0 none. Data that names its own test (val) pictures keeps them;
-    then only None and 0 make sense. Raises UserError where anything is missing, malformed or cannot be split so.
+    then only None and 0 make sense. set_aside: False where nothing is trained: None then takes no classes away, and
+    what the data names stays. Raises UserError where anything is missing, malformed or cannot be split so.
     """
     check_amount("--test_classes", test_classes)
     check_amount("--val_classes", val_classes)
     kind, parts = read_lists(Path(data_dir), dataset, train_list, test_list, rules)
     notes = [read_as(data_dir, kind)]
+    if not set_aside:
+        test_classes = 0.0 if test_classes is None and "test" not in parts else test_classes
+        val_classes = 0.0 if val_classes is None and "val" not in parts else val_classes
     if kind == "sop" and "test" not in parts and test_classes is None:
         wanted = SOP_LISTS["test"]
         raise UserError(

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metric_learning import dist
 from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
-from metric_learning.config import EvalOptions, UseOptions, fars_of
+from metric_learning.config import EvalOptions, fars_of
 from metric_learning.data.encoded import BIN
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.pair_lists import read_templates
@@ -36,8 +36,6 @@ from metric_learning.stages import calibrating, cleaning, pages, setup
 from metric_learning.stages.attributes import eval_classes
 from metric_learning.stages.reporting import write_report
 from metric_learning.stages.voting import classifies
-
-AnyUse = TypeVar("AnyUse", bound=UseOptions)
 
 
 class Weights(NamedTuple):
@@ -113,7 +111,7 @@ def eval(config: EvalOptions) -> None:
 def _clean(config: EvalOptions, weights: Weights) -> None:
     """Which labels of the data are probably wrong: of all of it, unless a split was typed."""
     own = config.split is not None and weights.run is not None and setup.same_data(config, weights.run)
-    pictures, split = choose(config.split or "all", setup.load_data(all_as_test(config, own), print))
+    pictures, split = choose(config.split or "all", setup.load_data(config, print, set_aside=own))
     place = cleaning.checked_place(str(config.clean), config, pictures)
     if weights.run is not None:
         cleaning.warn_of_trained(pictures, weights.run)
@@ -138,7 +136,7 @@ def _calibrate(place: Path, config: EvalOptions, weights: Weights, found: Measur
 def _over_set(config: EvalOptions, weights: Weights) -> Measured:
     run = weights.run
     own = run is not None and setup.same_data(config, run)
-    pictures, split = choose(config.split, setup.load_data(all_as_test(config, own), print))
+    pictures, split = choose(config.split, setup.load_data(config, print, set_aside=own))
     if run is not None and split in ("test", "all"):
         setup.report_overlap(pictures, run, print)
     bad = BadPictures(len(pictures), config.max_bad_pictures)
@@ -169,11 +167,6 @@ def _stored(counts: StoredCounts | None) -> dict[str, Any]:
     if counts is None:
         return {}
     return {"stored": counts.figures(), "stored_on": calibrating.on_what(counts.calibration)}
-
-
-def all_as_test(config: AnyUse, own: bool) -> AnyUse:
-    """Of data that the weights were not trained on no classes are set aside, unless that is asked for."""
-    return config if own else config.with_defaults(test_classes=0.0, val_classes=0.0)
 
 
 def choose(split: str | None, splits: Splits) -> tuple[PictureSet, str]:

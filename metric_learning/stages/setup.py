@@ -70,8 +70,11 @@ def begin(config: Options) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the first one says all that there is to say
 
 
-def load_data(config: Options, say: Say, division: Division | None = None) -> Splits:
-    """Read and split the data, by class or, with a division, by picture; without --data_dir draw demo faces first."""
+def load_data(config: Options, say: Say, division: Division | None = None, set_aside: bool = True) -> Splits:
+    """Read and split the data, by class or, with a division, by picture; without --data_dir draw demo faces first.
+
+    set_aside: False for data that the weights were not trained on: no classes are, unless that is asked for.
+    """
     folder = config.data_dir
     if folder is None:
         if dist.is_first():
@@ -85,7 +88,7 @@ def load_data(config: Options, say: Say, division: Division | None = None) -> Sp
         splits = divide(folder, config.dataset, division, **lists)
     else:
         shares: dict[str, Any] = {"test_classes": config.test_classes, "val_classes": config.val_classes}
-        splits = load_splits(folder, config.dataset, **shares, seed=config.split_seed, **lists)
+        splits = load_splits(folder, config.dataset, **shares, seed=config.split_seed, set_aside=set_aside, **lists)
     for line in splits.notes:
         say(line)
     return splits

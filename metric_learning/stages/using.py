@@ -18,7 +18,7 @@ from metric_learning.stages import scoring, searching, serving, setup
 from metric_learning.stages.attributes import infer_classes
 from metric_learning.stages.exporting import export_weights
 from metric_learning.stages.inputs import pictures_of_input
-from metric_learning.stages.measuring import all_as_test, choose
+from metric_learning.stages.measuring import choose
 from metric_learning.stages.voting import classifies
 
 
@@ -96,5 +96,5 @@ def _pictures(config: InferOptions, run: Run | None) -> Sequence[str]:
     if config.input is None:
         config = setup.with_data_of(config, run, print)
         own = run is not None and setup.same_data(config, run)
-        return choose(None, setup.load_data(all_as_test(config, own), print))[0].paths
+        return choose(None, setup.load_data(config, print, set_aside=own))[0].paths
     return pictures_of_input(config.input)

@@ -155,6 +155,16 @@ def test_sop_keeps_its_test_list(tmp_path: Path) -> None:
         load_splits(tmp_path, test_classes=3)
 
 
+def test_where_nothing_is_trained_only_what_the_data_names_is_set_aside(tmp_path: Path) -> None:
+    assert sizes(load_splits(sop(tmp_path), set_aside=False)) == (20, 0, 5)
+    assert sizes(load_splits(tmp_path, set_aside=False, test_classes=0, val_classes=3)) == (17, 3, 0)
+    plain = folders(tmp_path / "plain", 20)
+    assert sizes(load_splits(plain, set_aside=False)) == (20, 0, 0)
+    assert sizes(load_splits(plain, set_aside=False, test_classes=4)) == (16, 0, 4)
+    (tmp_path / "Ebay_test.txt").unlink()
+    assert sizes(load_splits(tmp_path, set_aside=False)) == (20, 0, 0)
+
+
 def test_sop_without_its_test_list(tmp_path: Path) -> None:
     (sop(tmp_path) / "Ebay_test.txt").unlink()
     with pytest.raises(UserError, match=r"no Ebay_test\.txt"):
