@@ -83,9 +83,18 @@ def load(
 
 def made_by(file: Path, embedder: Embedder, reader: Reader) -> dict[str, Any]:
     """What embeddings depend on: it stands in their file, and is compared before they are searched or added to."""
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+    digest = fingerprint(embedder)
     return {"weights": str(file), "digest": digest, "flip_test": reader.flip_test, **embedder.spec.to_dict()}
+
+
+def fingerprint(embedder: Embedder) -> str:
+    """32 hex digits of the names and values of its weights, whatever else their file holds (a calibration, say)."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(embedder.state_dict().items()):
+        array = np.ascontiguousarray(value.numpy())
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def _source(picture: Source, place: int) -> FileOrBytes:

@@ -84,6 +84,18 @@ def test_embeddings_are_those_of_the_network_whatever_a_picture_is_given_as(plac
     assert embed.model["weights"] == "run/best.safetensors" and embed.calibration is None
 
 
+def test_a_gallery_is_of_the_numbers_of_weights_not_of_their_file(place):
+    network = Embedder(EmbedderSpec("SmallCNN", 8, PictureSpec((3, 32, 32))))
+    found = []
+    for about in ({}, {"calibration": "fitted later"}, {"a number": "changed"}):
+        if "a number" in about:
+            weight = network.parameters()[0]
+            weight.set_value(weight * np.float32(1 + 1e-6))
+        save_embedder(place / "w.safetensors", network, about)
+        found.append(load(place / "w.safetensors").model["digest"])
+    assert found[0] == found[1] != found[2]
+
+
 def test_the_flip_test_adds_the_mirror_image(place):
     pixels = read_picture("a.jpg")
     both = load("run", precision="float32")([pixels, pixels[:, ::-1]])
