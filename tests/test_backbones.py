@@ -255,6 +255,7 @@ def smooth(net: paddle.nn.Layer) -> paddle.nn.Layer:
 @pytest.mark.skipif(not onednn_works(), reason="this build trains through eager convolutions")
 @pytest.mark.parametrize("name", [n if n == "IRSE18" else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES])
 @pytest.mark.slow
+@pytest.mark.sweep
 def test_the_gradient_of_onednn_training_is_that_of_the_eager_network(name):
     net = smooth(made(name, 3, 64, 64))
     net.train()
@@ -275,6 +276,7 @@ def test_the_gradient_of_onednn_training_is_that_of_the_eager_network(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.sweep
 def test_the_predictor_equals_the_eager_network(name):
     net = made(name, 3, 32, 48)
     net.train()

@@ -354,6 +354,7 @@ def test_eight_steps_are_four_and_four(tmp_path, number):
 @pytest.mark.slow
 @pytest.mark.parametrize("evaluate", [False, True])
 @pytest.mark.parametrize("number", range(len(ALL)))
+@pytest.mark.sweep
 def test_eight_steps_are_four_and_four_in_every_way(tmp_path, number, evaluate):
     if ALL[number]["onednn"] and not onednn_works():
         pytest.skip("this build trains through eager convolutions")

@@ -112,6 +112,7 @@ def test_the_student_learns_and_the_teacher_does_not_move():
         pytest.param("train_pair", False, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.sweep
 def test_eight_steps_are_four_and_four_bit_for_bit(command, onednn, data, teacher, tmp_path):
     kind = ("--occlusion=random", "--pretrained_model=none") if command == "train_pair" else ()
     options = (*BOTH, *kind, f"--onednn={onednn}", f"--teacher={teacher}")

@@ -147,6 +147,7 @@ KINDS_OF_BACKBONES = [name for name in BACKBONES if not re.search("34|101|152", 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", BACKBONES if "METRIC_LEARNING_DEPTHS" in os.environ else KINDS_OF_BACKBONES)
+@pytest.mark.sweep
 def test_every_backbone_becomes_onnx(model, tmp_path) -> None:
     need("onnx")
     source = embedder_of(model, 0, PictureSpec((3, 112, 112)))
@@ -155,6 +156,7 @@ def test_every_backbone_becomes_onnx(model, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", KINDS_OF_BACKBONES)
+@pytest.mark.sweep
 def test_every_kind_of_backbone_of_another_size_and_gray(model, tmp_path) -> None:
     source = embedder_of(model, 0, PictureSpec((1, 80, 112)))
     assert export(source, None, "paddle", tmp_path / "paddle", {}).difference < SAME
