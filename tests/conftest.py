@@ -36,7 +36,7 @@ def real_data() -> Path:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests first, so that several processes end together.
 
-    Of a sweep all but every fourth test are slow; of a slow sweep METRIC_LEARNING_SWEEPS=4 leaves every fourth.
+    Of a sweep all but every fourth test are slow; of a slow sweep METRIC_LEARNING_SWEEPS=8 leaves every eighth.
     """
     parts, left_out = int(os.environ.get("METRIC_LEARNING_SWEEPS", "1")), []
     for item in items:

@@ -36,5 +36,6 @@ def test_more_damaged_files_are_read_or_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in READERS if name in hostile()])
+@pytest.mark.sweep
 def test_files_made_to_do_harm_are_refused(name):
     assert not wrong([(name, 0, len(hostile()[name]))])
