@@ -34,12 +34,7 @@ from metric_learning.files import (
 )
 from metric_learning.losses.centers import sharded_names
 from metric_learning.optimizer import Optimizer
-from metric_learning.runs import Run as Run
-from metric_learning.runs import checkpoint_to_resume as checkpoint_to_resume
-from metric_learning.runs import new_run as new_run
-from metric_learning.runs import newest_run as newest_run
-from metric_learning.runs import run_of as run_of
-from metric_learning.runs import weights_file as weights_file
+from metric_learning.runs import Run
 from metric_learning.saved_state import read_state
 
 

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metric_learning.checkpoint import weights_file
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.pictures import Encoded, Picture
@@ -17,6 +16,7 @@ from metric_learning.data.pictures import Source as FileOrBytes
 from metric_learning.embedder import Embedder, EmbedderSpec, saved_calibration, saved_spec
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
+from metric_learning.runs import weights_file
 from metric_learning.weights import foreign_spec, load_weights
 
 Source = str | Path | bytes | Picture
@@ -83,8 +83,8 @@ def load(
 
 def made_by(file: Path, embedder: Embedder, reader: Reader) -> dict[str, Any]:
     """What embeddings depend on: it stands in their file, and is compared before they are searched or added to."""
-    digest = fingerprint(embedder)
-    return {"weights": str(file), "digest": digest, "flip_test": reader.flip_test, **embedder.spec.to_dict()}
+    made = {"weights": str(file), "digest": fingerprint(embedder), "flip_test": reader.flip_test}
+    return made | embedder.spec.to_dict()
 
 
 def fingerprint(embedder: Embedder) -> str:

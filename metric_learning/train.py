@@ -15,11 +15,12 @@ from typing import Any
 from tqdm import tqdm
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run, State
+from metric_learning.checkpoint import State
 from metric_learning.checks import Terminated, UserError
 from metric_learning.data.loader import Batch
 from metric_learning.engine import release_programs
 from metric_learning.log import RunLog
+from metric_learning.runs import Run
 from metric_learning.schedule import Schedule, stale
 from metric_learning.watch import weights_of
 

@@ -28,7 +28,7 @@ from small_runs import new_embedder
 from metric_learning import dist
 from metric_learning.backbones.iresnet import FixedScaleNorm
 from metric_learning.batch_norm import mean_statistics, share_statistics
-from metric_learning.checkpoint import Run, State
+from metric_learning.checkpoint import State
 from metric_learning.data.loader import Batch
 from metric_learning.losses import PAIR_LOSSES, pair_loss, pool_loss
 from metric_learning.losses.centers import sharded_names
@@ -37,6 +37,7 @@ from metric_learning.losses.memory import MemoryLoss
 from metric_learning.occlusion import OccludedForward, Occlusion
 from metric_learning.optimizer import Optimizer
 from metric_learning.pool_step import PoolStep, gallery_of
+from metric_learning.runs import Run
 from metric_learning.step import Step
 
 B, C, D = 12, 7, 5

@@ -10,7 +10,7 @@ import paddle
 
 from metric_learning.backbones import BACKBONES
 from metric_learning.backbones.base import Backbone
-from metric_learning.checkpoint import Run, State, new_run
+from metric_learning.checkpoint import State
 from metric_learning.data.loader import BadPictures, train_batches
 from metric_learning.data.samplers import ClassSampler, ShuffleSampler
 from metric_learning.data.sources import PictureSet, Sample
@@ -19,6 +19,7 @@ from metric_learning.embedder import Embedder, EmbedderSpec, save_embedder
 from metric_learning.losses import element_loss, pair_loss
 from metric_learning.onednn.forward import training_forward
 from metric_learning.optimizer import Optimizer
+from metric_learning.runs import Run, new_run
 from metric_learning.schedule import schedule
 from metric_learning.step import Step
 from metric_learning.train import Plan, fit

@@ -12,11 +12,12 @@ import pytest
 from small_runs import Training, equal_arrays, images, new_embedder, write_pictures
 
 from metric_learning import checkpoint
-from metric_learning.checkpoint import Run, State, checkpoint_to_resume, new_run, newest_run, run_of, weights_file
+from metric_learning.checkpoint import State
 from metric_learning.checks import UserError
 from metric_learning.engine import Predictor
 from metric_learning.files import read_tensors, write_tensors
 from metric_learning.optimizer import Optimizer
+from metric_learning.runs import Run, checkpoint_to_resume, new_run, newest_run, run_of, weights_file
 from metric_learning.runtime import onednn_works
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")

@@ -18,9 +18,9 @@ import pytest
 from cli_cases import leftovers, refused, run, working_in
 from PIL import Image
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import Terminated
 from metric_learning.files import read_metadata, read_tensors
+from metric_learning.runs import Run
 from metric_learning.stages import training
 
 ROOT = Path(__file__).resolve().parents[1]

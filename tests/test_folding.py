@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from metric_learning.checkpoint import Run
 from metric_learning.config import ElemOptions
 from metric_learning.config.parsing import parse
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
+from metric_learning.runs import Run
 from metric_learning.stages.folding import next_fold, runs_of, summary
 
 

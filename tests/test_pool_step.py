@@ -6,7 +6,6 @@ import pytest
 from cli_cases import refused, run
 from small_runs import Training, equal_arrays, write_pictures
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, parse
 from metric_learning.data.loader import Batch
@@ -15,6 +14,7 @@ from metric_learning.files import read_tensors
 from metric_learning.losses import pool_loss
 from metric_learning.optimizer import Optimizer
 from metric_learning.pool_step import PoolStep, follow, gallery_of, halves, same_as
+from metric_learning.runs import Run
 from metric_learning.stages.pooling import slots_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")

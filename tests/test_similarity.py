@@ -14,7 +14,6 @@ import safetensors.numpy
 from cli_cases import leftovers, refused, run, working_in
 from test_compare import SPEC, Means
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import InferOptions, parse
 from metric_learning.data.loader import BadPictures
@@ -22,6 +21,7 @@ from metric_learning.embedder import saved_calibration
 from metric_learning.extract import Reader, embed
 from metric_learning.files import read_metadata, read_tensors, write_tensors
 from metric_learning.metrics.calibration import calibrate_all_pairs
+from metric_learning.runs import Run
 from metric_learning.stages import calibrating, scoring
 
 A, B = "data/African/person0/0.jpg", "data/African/person3/0.jpg"

@@ -11,7 +11,7 @@ from fuzzing import seeds
 from fuzzing.hostile import hostile
 from paddle import nn
 
-from metric_learning.checkpoint import Run, State
+from metric_learning.checkpoint import State
 from metric_learning.checks import UserError, plain_line
 from metric_learning.cli import _machine
 from metric_learning.config import ElemOptions, check_saved
@@ -20,6 +20,7 @@ from metric_learning.embedder import saved_calibration, saved_classes, saved_gro
 from metric_learning.files import write_json, write_tensors
 from metric_learning.gallery import Gallery
 from metric_learning.optimizer import Optimizer
+from metric_learning.runs import Run
 from metric_learning.saved_state import read_state
 from metric_learning.weights import read_arrays
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.class_report import ClassReport
 from metric_learning.config import EvalOptions, InferOptions
@@ -25,6 +24,7 @@ from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import write_csv
 from metric_learning.metrics.classification import Classification, classification
+from metric_learning.runs import Run
 from metric_learning.stages import setup
 from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.listing import write_uncertain

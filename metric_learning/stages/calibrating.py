@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from metric_learning import __version__
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
@@ -20,6 +19,7 @@ from metric_learning.metrics.calibration import FAR, calibrate_all_pairs
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration, StoredPoint, is_tame
 from metric_learning.plot import rate
+from metric_learning.runs import Run
 
 ALL_PAIRS = "all unordered pairs within each group"
 

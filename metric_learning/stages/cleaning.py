@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions
 from metric_learning.data.sources import PictureSet
 from metric_learning.evaluate import Embedded
 from metric_learning.files import atomic_write, write_csv
 from metric_learning.metrics.identity_noise import FAR, NEARER, PAIR, IdentityErrors, identity_errors, most_central
+from metric_learning.runs import Run
 from metric_learning.sheets import Cell, picture_sheet
 from metric_learning.stages import setup
 

@@ -10,13 +10,13 @@ import numpy as np
 import paddle
 
 from metric_learning import __version__, dist
-from metric_learning.checkpoint import Run, run_of
 from metric_learning.checks import UserError
 from metric_learning.config import InferOptions
 from metric_learning.embedder import Embedder, saved_calibration, saved_classes, saved_group_means
 from metric_learning.export import check_free, export
 from metric_learning.extract import Reader
-from metric_learning.inference import made_by
+from metric_learning.inference import fingerprint
+from metric_learning.runs import Run, run_of
 from metric_learning.runtime import paddle_version
 from metric_learning.stages import calibrating, setup
 from metric_learning.stages.voting import weights_files
@@ -42,8 +42,7 @@ def export_weights(config: InferOptions) -> None:
     paddle.set_device("cpu")  # where it is checked
     embedder = setup.load_embedder(file, config, print)
     about = {"classes": classes.names if classes else None, **_similarity(config, file, embedder)}
-    digest = made_by(file, embedder, Reader(embedder.spec.picture))["digest"]
-    about |= {"weights": {"name": file.name, "fingerprint": digest, "model": embedder.spec.model}}
+    about |= {"weights": {"name": file.name, "fingerprint": fingerprint(embedder), "model": embedder.spec.model}}
     made = export(embedder, classes, kind, place, about | {"versions": _versions(kind)})
     print(f"Largest difference to the source over drawn pictures: {made.difference:.1e}")
     print(f"Written: {made.place} ({', '.join(made.files)})")

@@ -1,6 +1,5 @@
 """Group-aware training: balanced batches, margins by group, and how they follow the validation classes."""
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler, GroupShuffleSampler, group_codes, groups_of_classes
@@ -16,6 +15,7 @@ from metric_learning.losses import ElementLoss
 from metric_learning.losses.base import Loss
 from metric_learning.losses.group_margins import GroupMarginLoss
 from metric_learning.metrics.group_means import GroupMeans, group_means
+from metric_learning.runs import Run
 
 BALANCE = "--balance=groups"
 

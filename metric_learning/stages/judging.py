@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from metric_learning import dist, watch
-from metric_learning.checkpoint import Run, State
+from metric_learning.checkpoint import State
 from metric_learning.class_report import ClassReport
 from metric_learning.config import TrainOptions
 from metric_learning.data.loader import BadPictures
@@ -19,6 +19,7 @@ from metric_learning.log import RunLog
 from metric_learning.losses import ElementLoss
 from metric_learning.losses.classifier import classifier_of
 from metric_learning.report import Report
+from metric_learning.runs import Run
 from metric_learning.stages import attributes, calibrating, grouping, setup
 from metric_learning.stages.parts import Forward, Parts
 from metric_learning.stages.teaching import Teacher

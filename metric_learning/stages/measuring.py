@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, fars_of
 from metric_learning.data.encoded import BIN
@@ -32,6 +31,7 @@ from metric_learning.metrics.similarity import Calibration
 from metric_learning.metrics.stored_points import StoredCounts
 from metric_learning.page.material import Material
 from metric_learning.report import Report
+from metric_learning.runs import Run
 from metric_learning.stages import calibrating, cleaning, pages, setup
 from metric_learning.stages.attributes import eval_classes
 from metric_learning.stages.reporting import write_report

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions
 from metric_learning.data.sources import PictureSet
 from metric_learning.files import atomic_write
 from metric_learning.page.material import Material
+from metric_learning.runs import Run
 from metric_learning.stages import setup
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run
 from metric_learning.checks import UserError
 from metric_learning.compare import compare, score_pairs, similarity
 from metric_learning.config import InferOptions
@@ -22,6 +21,7 @@ from metric_learning.extract import Reader
 from metric_learning.files import write_csv
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.metrics.similarity import Calibration
+from metric_learning.runs import Run
 from metric_learning.stages import calibrating, setup
 
 UNCALIBRATED = "uncalibrated: (1 + cosine) / 2, and 0.5 is no threshold"

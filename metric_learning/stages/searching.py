@@ -86,13 +86,14 @@ def extend(
 
 def _new(paths: Sequence[str], known: Gallery | None, sheet: Path) -> tuple[list[str], NDArray[np.int64]]:
     """The pictures to embed, by the names that the gallery has or will have for them, and their stamps (M, 2)."""
-    rows = {} if known is None else {os.path.abspath(path): i for i, path in enumerate(known.paths)}
+    named = zip(known.paths, known.known_stamps.tolist(), strict=True) if known is not None else ()
+    there = {os.path.abspath(path): (path, tuple(stamp)) for path, stamp in named}
     new, stamps = [], []
     for path in dict.fromkeys(os.path.abspath(path) for path in paths):
+        name, noted = there.get(path, (path, ()))
         stamp = _stamp(path)
-        row = rows.get(path) if known is not None else None
-        if path != os.path.abspath(sheet) and (row is None or stamp != tuple(known.known_stamps[row])):  # type: ignore[union-attr]
-            new.append(path if row is None or known is None else known.paths[row])
+        if path != os.path.abspath(sheet) and stamp != noted:
+            new.append(name)
             stamps.append(stamp)
     return new, np.array(stamps, np.int64).reshape(-1, 2)
 

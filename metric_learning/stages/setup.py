@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from metric_learning import __version__, dist, runtime
-from metric_learning.checkpoint import Run, newest_run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import Options, TrainOptions, UseOptions, numbers_of, shape_of
 from metric_learning.data.duplicates import duplicates
@@ -23,6 +22,7 @@ from metric_learning.data.splits import Splits, load_splits
 from metric_learning.data.synthetic import write_demo_faces
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.embedder import Embedder, EmbedderSpec, saved_spec
+from metric_learning.runs import Run, newest_run, run_of, weights_file
 from metric_learning.runtime import paddle_version
 from metric_learning.weights import foreign_spec, load_weights, same_family
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import CLASSIFY, ElemOptions, TrainOptions, resumed
 from metric_learning.config.names import AUGMENTATIONS, COLOURS
@@ -20,6 +19,7 @@ from metric_learning.losses.base import Loss
 from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.group_margins import GroupMarginLoss
 from metric_learning.metrics.group_means import class_sums
+from metric_learning.runs import Run, checkpoint_to_resume, run_of, weights_file
 from metric_learning.stages import setup
 from metric_learning.weights import imagenet_file, load_weights
 

@@ -9,7 +9,6 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from metric_learning.checkpoint import Run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, TrainOptions
 from metric_learning.data.respec import respec
@@ -17,6 +16,7 @@ from metric_learning.data.transforms import PictureSpec
 from metric_learning.embedder import Embedder, saved_spec
 from metric_learning.engine import Predictor
 from metric_learning.losses.distill import angular_distillation
+from metric_learning.runs import Run, run_of, weights_file
 from metric_learning.stages import setup
 from metric_learning.weights import foreign_spec
 

@@ -11,7 +11,7 @@ import paddle
 from metric_learning import dist, runtime
 from metric_learning.average import Average
 from metric_learning.batch_norm import share_statistics
-from metric_learning.checkpoint import Run, State, new_run, newest_run
+from metric_learning.checkpoint import State
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
 from metric_learning.data.augmentation import Augmentation
@@ -26,6 +26,7 @@ from metric_learning.log import NoLog, RunLog
 from metric_learning.losses import PoolLoss
 from metric_learning.pool_step import PoolStep, same_as
 from metric_learning.recompute import recompute_blocks
+from metric_learning.runs import Run, new_run, newest_run
 from metric_learning.schedule import Schedule, schedule
 from metric_learning.stages import folding, grouping, pooling, setup
 from metric_learning.stages.judging import Judge, Stage, judge_of

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from metric_learning import dist
-from metric_learning.checkpoint import Run
 from metric_learning.compare import embed_to_file
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
@@ -14,6 +13,7 @@ from metric_learning.embedder import Embedder, saved_calibration, saved_group_me
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader
 from metric_learning.inference import made_by
+from metric_learning.runs import Run
 from metric_learning.stages import scoring, searching, serving, setup
 from metric_learning.stages.attributes import infer_classes
 from metric_learning.stages.exporting import export_weights
@@ -92,7 +92,7 @@ def _embed(
 
 
 def _pictures(config: InferOptions, run: Run | None) -> Sequence[str]:
-    """The pictures of --input: a folder, a list, one picture; else the test's of the run's data, all of other data."""
+    """The pictures of --input: a folder, a list, one picture; else the test's, or all where there is no test."""
     if config.input is None:
         config = setup.with_data_of(config, run, print)
         own = run is not None and setup.same_data(config, run)

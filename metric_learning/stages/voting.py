@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metric_learning.checkpoint import Run, run_of, weights_file
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, InferOptions, UseOptions, vote_weights_of
 from metric_learning.data.loader import BadPictures
@@ -17,6 +16,7 @@ from metric_learning.embedder import ClassesOf, Embedder, saved_classes
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.metrics.votes import FusionHead, fit_fusion, fit_weights, vote
+from metric_learning.runs import Run, run_of, weights_file
 from metric_learning.stages import setup
 
 # What only embeddings are asked: with one of these a classifier is used as an embedder.

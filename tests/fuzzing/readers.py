@@ -346,8 +346,8 @@ def _edited_metadata(rng: Random, data: bytes, others: list[bytes]) -> bytes:
 
 
 def _config(path: Path) -> None:
-    from metric_learning.checkpoint import Run
     from metric_learning.config import ElemOptions, from_dict
+    from metric_learning.runs import Run
 
     run = Run(path.parent)
     saved = run.config()
