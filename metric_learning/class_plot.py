@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metric_learning.metrics.classification import Classification, wilson
-from metric_learning.plot import COLOURS, STYLES, verbatim
+from metric_learning.plot import COLOURS, STYLES, shortened, verbatim
 
 MOST_SHOWN = 12  # classes whose matrix can be read
 MOST_ROWS = 30  # groups or classes in the panel of accuracies: the worst ones
@@ -32,20 +32,15 @@ def classification_png(found: Classification, split: str, mistakes: Sequence[Mis
     for panel, drawing in zip(panels, draw, strict=True):
         drawing(panel, found, mistakes)
     count = f"{found.pooled.count:,} picture{'s' if found.pooled.count != 1 else ''}"
-    figure.suptitle(verbatim(f"Classification ({_short(split)}), {count}, {len(found.classes):,} classes"), fontsize=12)
+    figure.suptitle(f"Classification ({_label(split)}), {count}, {len(found.classes):,} classes", fontsize=12)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _short(name: str, longest: int = LONGEST) -> str:
-    """A long name without its middle."""
-    return name if len(name) <= longest else f"{name[: longest // 2]}…{name[-(longest // 2 - 1) :]}"
-
-
 def _label(name: str, longest: int = LONGEST) -> str:
-    return verbatim(_short(name, longest))
+    return verbatim(shortened(name, longest))
 
 
 def _accuracies(found: Classification) -> list[tuple[str, int, int]]:

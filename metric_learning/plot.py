@@ -20,6 +20,12 @@ def rate(far: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}" if far <= 0.1 else f"{far:g}"
 
 
+def shortened(text: object, most: int) -> str:
+    """At most so many characters: the middle gives way, as both ends of a path tell most."""
+    said = str(text)
+    return said if len(said) <= most else f"{said[: most // 2]}…{said[len(said) - (most - most // 2 - 1) :]}"
+
+
 def verification_png(result: GroupedResult, pairs: str) -> bytes:
     """ROC by group over a logarithmic FAR axis; beside it, with several groups, their FRR at the global thresholds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -10,6 +10,7 @@ from metric_learning import class_plot
 from metric_learning.checks import UserError
 from metric_learning.class_report import ClassReport, most_confused
 from metric_learning.metrics.classification import classification
+from metric_learning.plot import shortened
 
 PNG = b"\x89PNG\r\n\x1a\n"
 GENDER = ["male", "female"]
@@ -180,11 +181,11 @@ def test_the_roc_shows_all_and_the_lowest_groups():
     assert panel_of(class_plot._draw_roc, good).get_ylim()[0] == pytest.approx(49.5)
 
 
-def test_long_names_lose_their_middle():
-    assert class_plot._short("a" * 24) == "a" * 24
-    assert class_plot._short("begin" + "x" * 90 + "end").startswith("begin")
-    assert class_plot._short("begin" + "x" * 90 + "end").endswith("end")
-    assert len(class_plot._short("x" * 100)) == 24
+@pytest.mark.parametrize("most", [24, 25])
+def test_long_names_lose_their_middle(most):
+    assert shortened("a" * most, most) == "a" * most
+    long = shortened("begin" + "x" * 90 + "end", most)
+    assert long.startswith("begin") and long.endswith("end") and len(long) == most
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from metric_learning.plot import shortened
+
 LONGEST_NAME, LONGEST_PATH = 60, 120
 
 
 def short(text: object, most: int = LONGEST_NAME) -> str:
-    """At most so many characters: the middle gives way, as both ends of a path tell most."""
-    said = str(text)
-    return said if len(said) <= most else f"{said[: most // 2]}…{said[len(said) - (most - most // 2 - 1) :]}"
+    """A name as the page shows it."""
+    return shortened(text, most)
 
 
 @dataclass(frozen=True)

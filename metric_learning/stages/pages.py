@@ -11,6 +11,7 @@ from metric_learning.config import EvalOptions
 from metric_learning.data.sources import PictureSet
 from metric_learning.files import atomic_write
 from metric_learning.page.material import Material
+from metric_learning.page.writing import page_html
 from metric_learning.runs import Run
 from metric_learning.stages import setup
 
@@ -24,10 +25,6 @@ def checked_place(config: EvalOptions, classes: bool = False) -> Path | None:
         return None
     if classes:
         raise UserError("--report is about embeddings, and these weights are a classifier. Leave it out.")
-    try:
-        import jinja2  # noqa: F401 - without it, hours of computing would be for nothing
-    except ImportError as error:
-        raise UserError("--report needs jinja2: pip install jinja2, or leave --report out.") from error
     place = setup.output_file(config.report, None, "report.html")
     setup.check_writable(place.parent, "--report")
     return place
@@ -35,8 +32,6 @@ def checked_place(config: EvalOptions, classes: bool = False) -> Path | None:
 
 def write_page(place: Path, material: Material, run: Run | None) -> None:
     """run: what the weights are of; it has learning curves, and may have been trained on what is measured."""
-    from metric_learning.page.writing import page_html
-
     material = replace(material, made=time.strftime("%Y-%m-%d %H:%M"))
     if run is not None:
         measured = PictureSet([], np.empty(0, np.int64), list(material.classes), [])
