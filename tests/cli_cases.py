@@ -16,7 +16,7 @@ from metric_learning.config import ElemOptions, EvalOptions, InferOptions, PairO
 
 KINDS = {kind.command: kind for kind in (ElemOptions, PairOptions, EvalOptions, InferOptions)}
 SMALL = [
-    "--model=ResNet18",
+    "--model=SmallCNN",
     "--image_shape=3,32,32",
     "--embedding_size=8",
     "--train_batch_size=8",

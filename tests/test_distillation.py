@@ -207,6 +207,6 @@ def test_refusals(data, teacher, tmp_path):
     refused(no("--occlusion=random", "--occlusion_rate=2"), "--occlusion_rate must be at least 0 and at most 1")
     refused(no("--occlusion=random", "--occlusion_shapes=left,topp"), "Did you mean 'top'?")
     refused(no("--occlusion=random", "--occlusion_shapes=left,left"), "names a shape twice")
-    refused(no("--occlusion=random"), "is 1x1 at 32x32 pixels", "--image_shape")
+    refused(no("--occlusion=random", "--model=ResNet18"), "is 1x1 at 32x32 pixels", "--image_shape")
     refused(no("--occlusion=adversarial", command="train_pair"), "needs a loss of each picture")
     assert not runs(tmp_path)

@@ -18,6 +18,7 @@ ROOT = Path(metric_learning.__file__).parents[1]
 STEPS = 8
 OPTIONS = {
     **SMALL,
+    "model": "SmallCNN",
     "total_iter_num": STEPS,
     "display_iter_step": 2,
     "save_iter_step": 2,
