@@ -126,7 +126,14 @@ def test_balanced_and_fixed_runs_say_what_they_do(place) -> None:
 def test_eight_steps_are_four_and_four(place) -> None:
     loss = "curricularface"  # which has a buffer of its own
     steps = ["--test_iter_step=4", "--save_iter_step=4", "--lr=0.05", "--onednn=False", "--precision=float32"]
-    typed = [*AUTO[1:], "--model=ResNet18", f"--loss_name={loss}", "--balance=groups", "--group_margin_rate=0.5", *steps]
+    typed = [
+        *AUTO[1:],
+        "--model=ResNet18",
+        f"--loss_name={loss}",
+        "--balance=groups",
+        "--group_margin_rate=0.5",
+        *steps,
+    ]
     whole = elem(place, *typed, "--total_iter_num=8", f"--model_save_dir=whole-{loss}")
     assert whole.status == 0, whole.err
     assert "step 8: group margins African" in whole.out and "(FRR at FAR 0.1: African" in whole.out
