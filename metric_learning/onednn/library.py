@@ -22,7 +22,8 @@ ANY, PLAIN, CHANNELS_LAST = 1, {1: 2, 2: 3, 4: 5, 5: 6}, 22
 CONVOLUTION = 1  # direct
 POOLING = {"max": 511, "avg": 1023}  # avg: padding is not counted
 ADD, MULTIPLY = 131056, 131057
-SUM = 196596
+LINEAR = 38  # an element-wise function: alpha x + beta
+KERNEL = 8  # the query of a primitive for the name of what computes it
 GLOBAL_STATISTICS, SCALE_AND_SHIFT, FUSED_RELU = 1, 2 | 4, 8
 # What stands where in a primitive, and in a query of it.
 SRC, SRC_1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 17, 33, 41, 49, 50, 51, 52, 64
@@ -166,6 +167,13 @@ class Description:
     def wants(self, place: int, dims: Sequence[int], kind: int) -> Layout:
         return Layout.asked(self.pointer, place, dims, kind)
 
+    @property
+    def slow(self) -> bool:
+        """Whether plain loops compute it, up to hundreds of times slower: there is no kernel for these layouts."""
+        found = ctypes.c_char_p()
+        call("primitive_desc_query", self.pointer, c_int(KERNEL), c_int(0), byref(found))
+        return (found.value or b"").startswith(b"ref")
+
 
 class Argument(ctypes.Structure):
     _fields_ = [("place", c_int), ("memory", c_void_p)]
@@ -279,11 +287,6 @@ def pooling_backward(algorithm: int, dx: Layout, dy: Layout, window: "Window", h
 
 def binary(algorithm: int, a: Layout, b: Layout, y: Layout) -> Description:
     return Description("binary", engine(), c_int(algorithm), a, b, y, None)
-
-
-def reduction(x: Layout, y: Layout) -> Description:
-    """The sum over the dimensions that are 1 in y."""
-    return Description("reduction", engine(), c_int(SUM), x, y, c_float(0), c_float(0), None)
 
 
 def reorder(a: Layout, b: Layout) -> Description:

@@ -46,9 +46,13 @@ def convolution(plan: Plan, op: Operator) -> Back:
         if x.learns:
             # In the orders that are there: left to choose, oneDNN 3.6 takes a slower kernel where the stride is not 1.
             given = dnn.convolution_data(x.layout, any_w, dy.layout, window, forward)
-            dx = plan.pool.take(x.layout)
+            if given.slow:  # these orders together, in bfloat16 with AMX
+                given = dnn.convolution_data(any_x, any_w, any_y, window, forward)
+            dy_here = plan.reordered(dy, given.wants(dnn.DIFF_DST, y_dims, plan.kind))
+            dx = plan.pool.take(given.wants(dnn.DIFF_SRC, x.layout.dims, plan.kind))
             turned = plan.again(name, given.wants(dnn.WEIGHTS, dims, plan.kind))
-            plan.run(given, {dnn.DIFF_DST: dy, dnn.WEIGHTS: turned, dnn.DIFF_SRC: dx})
+            plan.run(given, {dnn.DIFF_DST: dy_here, dnn.WEIGHTS: turned, dnn.DIFF_SRC: dx})
+            _let_go_copy(plan, dy, dy_here)
             plan.add_gradient(op.given("Input"), dx)
         plan.pool.let_go(dy)
 
@@ -173,18 +177,23 @@ def prelu(plan: Plan, op: Operator) -> Back:
         raise OneDnnError("only a slope a channel is known.")
     dims = [1, x.layout.dims[1], 1, 1]
     slopes = plan.layout(dims, dnn.FLOAT32)
-    forward = dnn.prelu(x.layout, slopes, x.layout)
+    layout = x.layout
+    forward = dnn.prelu(layout, slopes, layout)
+    if forward.slow:  # blocks of 8, which grouped convolutions like
+        layout = plan.channels_last(layout.dims)
+        forward = dnn.prelu(layout, slopes, layout)
+    x_here = plan.reordered(x.memory, layout)
     weight = plan.weight(name, dims, forward.wants(dnn.WEIGHTS, dims, dnn.FLOAT32))
     learns = x.learns or name in plan.learning
-    y = plan.value(op.made("Out"), x.layout, learns)
-    plan.run(forward, {dnn.SRC: x.memory, dnn.WEIGHTS: weight, dnn.DST: y})
+    y = plan.value(op.made("Out"), layout, learns)
+    plan.run(forward, {dnn.SRC: x_here, dnn.WEIGHTS: weight, dnn.DST: y})
 
     def back() -> None:
         dy = plan.take_gradient(op.made("Out"))
-        given = dnn.prelu_backward(x.layout, slopes, x.layout, slopes, x.layout, forward)
-        dx, made = plan.pool.take(x.layout), plan.pool.take(given.wants(dnn.DIFF_WEIGHTS, dims, dnn.FLOAT32))
+        given = dnn.prelu_backward(layout, slopes, layout, slopes, layout, forward)
+        dx, made = plan.pool.take(layout), plan.pool.take(given.wants(dnn.DIFF_WEIGHTS, dims, dnn.FLOAT32))
         turned = plan.again(name, given.wants(dnn.WEIGHTS, dims, dnn.FLOAT32))
-        places = {dnn.SRC: x.memory, dnn.WEIGHTS: turned, dnn.DIFF_DST: dy, dnn.DIFF_SRC: dx, dnn.DIFF_WEIGHTS: made}
+        places = {dnn.SRC: x_here, dnn.WEIGHTS: turned, dnn.DIFF_DST: dy, dnn.DIFF_SRC: dx, dnn.DIFF_WEIGHTS: made}
         plan.run(given, places)
         if name in plan.learning:
             plan.copy(made, plan.slope_of(name))
@@ -256,27 +265,40 @@ def gate(plan: Plan, op: Operator) -> Back:
     x, s = (plan.values[name] for name in names)
     if s.layout.dims != (*x.layout.dims[:2], 1, 1):
         raise OneDnnError("only a number a channel is known as a factor.")
-    y = plan.value(op.made("Out"), x.layout, x.learns or s.learns)
-    times = dnn.binary(dnn.MULTIPLY, x.layout, s.layout, x.layout)
-    plan.run(times, {dnn.SRC: x.memory, dnn.SRC_1: s.memory, dnn.DST: y})
+    maps, factors = x.memory, s.memory
+    if dnn.binary(dnn.MULTIPLY, maps.layout, factors.layout, maps.layout).slow:  # in these orders together
+        maps, factors = (plan.reordered(each, plan.channels_last(each.layout.dims)) for each in (maps, factors))
+    layout = maps.layout
+    times = dnn.binary(dnn.MULTIPLY, layout, factors.layout, layout)
+    y = plan.value(op.made("Out"), layout, x.learns or s.learns)
+    plan.run(times, {dnn.SRC: maps, dnn.SRC_1: factors, dnn.DST: y})
 
     def back() -> None:
         dy = plan.take_gradient(op.made("Out"))
         if s.learns:
-            both = plan.pool.take(x.layout)
-            product = dnn.binary(dnn.MULTIPLY, x.layout, x.layout, x.layout)
-            plan.run(product, {dnn.SRC: dy, dnn.SRC_1: x.memory, dnn.DST: both})
-            ds = plan.pool.take(s.layout)
-            plan.run(dnn.reduction(x.layout, s.layout), {dnn.SRC: both, dnn.DST: ds})
+            both = plan.pool.take(layout)
+            product = dnn.binary(dnn.MULTIPLY, layout, layout, layout)
+            plan.run(product, {dnn.SRC: dy, dnn.SRC_1: maps, dnn.DST: both})
+            plan.add_gradient(names[1], _sums(plan, both))
             plan.pool.let_go(both)
-            plan.add_gradient(names[1], ds)
         if x.learns:
-            dx = plan.pool.take(x.layout)
-            plan.run(times, {dnn.SRC: dy, dnn.SRC_1: s.memory, dnn.DST: dx})
+            dx = plan.pool.take(layout)
+            plan.run(times, {dnn.SRC: dy, dnn.SRC_1: factors, dnn.DST: dx})
             plan.add_gradient(names[0], dx)
         plan.pool.let_go(dy)
 
     return back if x.learns or s.learns else nothing
+
+
+def _sums(plan: Plan, x: Memory) -> Memory:
+    """A map (B, C, H, W) -> its sums (B, C, 1, 1), as means times H W: oneDNN 3.6 has no kernel for the sums."""
+    dims = [*x.layout.dims[:2], 1, 1]
+    means = dnn.pooling(dnn.POOLING["avg"], x.layout, plan.layout(dims), Window(x.layout.dims[2:], [1, 1], [0] * 4))
+    made = plan.pool.take(means.wants(dnn.DST, dims, plan.kind))
+    plan.run(means, {dnn.SRC: x, dnn.DST: made})
+    count = math.prod(x.layout.dims[2:])
+    plan.run(dnn.eltwise(dnn.LINEAR, made.layout, made.layout, count, 0.0), {dnn.SRC: made, dnn.DST: made})
+    return made
 
 
 OPERATORS: dict[str, Callable[[Plan, Operator], Back]] = {

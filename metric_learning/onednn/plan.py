@@ -140,6 +140,10 @@ class Plan:
         """Of these dimensions, in the order that a primitive likes."""
         return Layout(dims, self.kind if kind is None else kind, dnn.ANY)
 
+    def channels_last(self, dims: Sequence[int]) -> Layout:
+        """Of these dimensions, in an order for which there is a kernel of nearly everything."""
+        return Layout(dims, self.kind, dnn.CHANNELS_LAST)
+
     def reordered(self, memory: Memory, layout: Layout, keep: bool = False) -> Memory:
         """The numbers in that layout: the memory itself where it has it already, unless a copy is to be kept."""
         if memory.layout.same(layout) and not keep:
