@@ -27,10 +27,10 @@ class PickledArray(Built):
             raise pickle.UnpicklingError(f"it holds an array made of {type(raw).__name__}, not of bytes")
         plain = dtype.dtype if isinstance(dtype, _Dtype) else np.dtype("u1")
         sides = shape if isinstance(shape, tuple) else (shape,)
-        if not all(type(side) is int and 0 <= side < 1 << 48 for side in sides) or len(sides) > 32:
-            raise pickle.UnpicklingError(f"it holds an array of the shape {str(shape)[:40]}")
+        if len(sides) > 32 or not all(type(side) is int and 0 <= side < 1 << 48 for side in sides):
+            raise pickle.UnpicklingError("it holds an array of a shape that can't be")  # to show it may take for ever
         if math.prod(sides) * plain.itemsize != len(raw):
-            raise pickle.UnpicklingError(f"it holds an array of {str(shape)[:40]} that has {len(raw)} bytes")
+            raise pickle.UnpicklingError(f"it holds an array of {str(sides)[:40]} that has {len(raw)} bytes")
         self.array = np.frombuffer(bytes(raw), plain).reshape(sides, order="F" if order == "F" else "C")
 
     def build(self, state: Any) -> None:
@@ -49,7 +49,8 @@ class _Dtype(Built):
 
     def __init__(self, kind: Any, *flags: Any) -> None:
         if not (isinstance(kind, str) and re.fullmatch(r"[<>=|]?(b1|[iu][1248]|f[248])", kind)):
-            raise pickle.UnpicklingError(f"it holds an array of {str(kind)[:20]!r}, not of numbers")
+            shown = repr(kind[:20]) if isinstance(kind, str) else f"a {type(kind).__name__}"
+            raise pickle.UnpicklingError(f"it holds an array of {shown}, not of numbers")
         self.dtype = np.dtype(kind)
 
     def build(self, state: Any) -> None:

@@ -59,6 +59,10 @@ def _pickles() -> dict[str, Made]:
         "a huge frame": lambda: b"\x80\x04\x95" + (1 << 40).to_bytes(8, "little") + b"N.",
         "a number of a million digits": lambda: b"I" + b"9" * 1_000_000 + b"\n.",
         "a deep tuple as a key": lambda: b"})" + b"\x85" * 300_000 + b"Ns.",
+        "a shape of itself": lambda: b"cnumpy.core.numeric\n_frombuffer\n(C\0N" + _twice_itself() + b"tR.",
+        "a type of itself": lambda: b"cnumpy\ndtype\n" + _twice_itself() + b"\x85R.",
+        "a size of itself": lambda: b"ctorch._utils\n_rebuild_tensor_v2\n(NK\0" + _twice_itself() + b")tR.",
+        "text of itself": lambda: b"c_codecs\nencode\n" + _twice_itself() + b"\x85R.",
         "keys that collide": _colliding,
         "lists without end": lambda: b"(" + b"]" * 6_000_000 + b"t.",
         "copies by a function": lambda: (
@@ -76,6 +80,11 @@ def _colliding() -> bytes:
     """A dictionary of 60,000 numbers that Python hashes alike."""
     keys = (b"\x8a\x0c" + ((2**61 - 1) * k).to_bytes(12, "little") + b"N" for k in range(1, 60_000))
     return b"}(" + b"".join(keys) + b"u."
+
+
+def _twice_itself() -> bytes:
+    """A tuple of twice a tuple of twice a tuple, ...: to show it, or to hash it, takes 2^40 steps."""
+    return b")" + b"q\0h\0\x86" * 40
 
 
 def _copies() -> bytes:
