@@ -61,9 +61,11 @@ class Service:
         self._jobs, self._shown = threading.BoundedSemaphore(JOBS), threading.BoundedSemaphore(SHOWN)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
         self._embeddings = self._thread.submit(self._embed, [_gray()] * 2).result()  # chooses how, and fails here
-        self._paths = gallery.paths if gallery else []
+        self._paths = gallery.paths if gallery is not None else []
         self._names = names_of(self._paths)
-        self._gallery = dataclasses.replace(gallery, embeddings=self._less(gallery.embeddings)) if gallery else None
+        self._gallery = gallery
+        if gallery is not None and len(gallery):
+            self._gallery = dataclasses.replace(gallery, embeddings=self._less(gallery.embeddings))
 
     @property
     def count(self) -> int | None:

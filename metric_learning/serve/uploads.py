@@ -6,12 +6,16 @@ from typing import Any
 from flask import Request
 from PIL import Image
 
+from metric_learning.data.limits import check_work
 from metric_learning.data.pictures import FORMATS, Encoded
 from metric_learning.serve.limits import MAX_FILE, MAX_PIXELS, MB, RequestError
 
 
 class InMemory(Request):
-    """A request whose files never touch a disk: there are two at most, and MAX_BODY bounds them."""
+    """A request whose files stay in memory: there are two at most, and MAX_BODY bounds them.
+
+    (The server may hold a large body in a file without a name before.)
+    """
 
     def _get_file_stream(self, *about: Any, **more: Any) -> io.BytesIO:
         return io.BytesIO()
@@ -46,8 +50,12 @@ def _picture(request: Request, field: str) -> Encoded:
 
 
 def _check_pixels(data: bytes, field: str) -> None:
-    """By the header alone: nothing is decoded."""
+    """By the header alone: nothing is decoded, and one that would take minutes is not begun."""
     large = RequestError(413, f"The picture has more than {MAX_PIXELS // 1_000_000} million pixels.", field)
+    try:
+        check_work(data)
+    except ValueError as error:
+        raise RequestError(422, f"The file would keep the server busy: {error}.", field) from None
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             pixels = opened.width * opened.height

@@ -20,7 +20,7 @@ from metric_learning.runs import Run, run_of, weights_file
 from metric_learning.stages import setup
 
 # What only embeddings are asked: with one of these a classifier is used as an embedder.
-OF_EMBEDDINGS = ("pair", "pairs", "query", "gallery", "rerank", "templates", "calibrate", "clean")
+OF_EMBEDDINGS = ("pair", "pairs", "query", "gallery", "serve", "rerank", "templates", "calibrate", "clean")
 
 
 class Said(NamedTuple):

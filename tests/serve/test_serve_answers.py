@@ -6,11 +6,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from serve_cases import BLUE, CALIBRATION, RED, Halves, asked, encoded, picture, service
+from serve_cases import BLUE, CALIBRATION, READER, RED, Halves, asked, encoded, picture, service
 
 from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.serve import limits
-from metric_learning.serve.service import names_of
+from metric_learning.serve.service import Service, names_of
 from metric_learning.stages.scoring import Judge
 
 
@@ -137,9 +137,10 @@ def bomb() -> bytes:
         (encoded(".jpg")[:3], 422, "not a picture"),
         (bomb(), 413, "more than 50 million pixels"),
         (b"P6 50001 1000 255 ", 413, "more than 50 million pixels"),
+        (b"\xff\xd8" + b"\xff" * 19_000_000, 422, "keep the server busy"),
         (RED + bytes(limits.MAX_FILE), 413, "larger than 20 MB"),
     ],
-    ids=["empty", "text", "svg", "eps", "cut jpeg", "cut png", "three bytes", "bomb", "wide", "large"],
+    ids=["empty", "text", "svg", "eps", "cut jpeg", "cut png", "three bytes", "bomb", "wide", "endless", "large"],
 )
 def test_a_bad_file_is_told_in_a_line(page, data, status, words):
     for field, path, files in (
@@ -193,6 +194,16 @@ def test_without_a_gallery_there_is_nothing_to_search():
     assert "no gallery" in refused(page.post("/api/search", picture=RED), 404)
     assert refused(page.get("/api/gallery/0"), 404)
     assert "No gallery yet" in page.get("/").text
+    made.close()
+
+
+def test_an_empty_gallery_is_one(tmp_path):
+    folder = service(tmp_path)._gallery
+    made = Service(Halves(), READER, Judge(None), None, folder.remove(folder.paths))
+    page = asked(made)
+    assert page.get("/health").json["gallery"] == 0 and "No gallery yet" not in page.get("/").text
+    found = page.post("/api/search", picture=RED)
+    assert found.status_code == 200 and found.json["count"] == 0 and found.json["results"] == []
     made.close()
 
 

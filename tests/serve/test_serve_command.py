@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import paddle
 import pytest
 from cli_cases import refused, run
@@ -21,11 +22,14 @@ from serve_cases import CALIBRATION, MODEL, RED, form, picture, service
 
 from metric_learning import serve as package
 from metric_learning.checks import UserError
+from metric_learning.config import InferOptions, parse
 from metric_learning.data.transforms import PictureSpec
-from metric_learning.embedder import Embedder, EmbedderSpec, save_embedder
+from metric_learning.embedder import ClassesOf, Embedder, EmbedderSpec, save_embedder
+from metric_learning.losses.classifier import Classifier
 from metric_learning.serve import limits
 from metric_learning.serve.app import make_app
 from metric_learning.serve.server import serve
+from metric_learning.stages.voting import classifies
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,6 +98,15 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(package, "find_spec", lambda name: None if name == "waitress" else object())
     said = refused(run("infer", "--serve", f"--model_save_dir={tmp_path}"), "needs waitress", "pip install waitress")
     assert "flask" not in said
+
+
+def test_a_classifier_is_served_as_an_embedder(tmp_path):
+    spec = EmbedderSpec("SmallCNN", 8, PictureSpec((3, 32, 32), test_crop=1.0))
+    known = ClassesOf(["no", "yes"], Classifier(np.ones((2, 8), np.float32), None, True))
+    save_embedder(tmp_path / "c.safetensors", Embedder(spec), {}, classes=known)
+    config = [f"--pretrained_model={tmp_path}/c.safetensors"]
+    assert classifies(parse(InferOptions, config)) and not classifies(parse(InferOptions, [*config, "--serve"]))
+    refused(run("infer", *config, "--serve", "--vote=hard"), "--vote", "--serve about embeddings")
 
 
 def test_a_gallery_that_is_not_there_or_of_others(tmp_path):

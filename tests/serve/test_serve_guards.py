@@ -60,6 +60,8 @@ def test_only_its_own_names_are_answered(made, bound, host, status):
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Host": "127.0.0.1:8400", "Sec-Fetch-Site": "same-origin"}, 200),  # as docs/serving.md has a proxy send it
+        ({"Host": "127.0.0.1:8400", "Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 def test_pages_of_other_origins_cannot_ask(made, headers, status):
