@@ -66,13 +66,20 @@ def score_pairs(
 
 
 def embed_to_file(
-    predictor: Predictor, paths: Sequence[str], reader: Reader, bad: BadPictures, output: Path, model: dict[str, object]
+    predictor: Predictor,
+    paths: Sequence[str],
+    reader: Reader,
+    bad: BadPictures,
+    output: Path,
+    model: dict[str, object],
+    may_be_none: bool = False,
 ) -> tuple[int, int]:
     """Embed `paths` into an .npz with `embeddings` (N, D) float32, `paths` (N,), `model` (JSON text); (N, left out).
 
     Chunks are written as they are done to `<output>.parts/`: a run that was interrupted goes on behind them, if it is
-    the same run (same paths, weights and settings). The file appears when it is whole, and the parts go. Several
-    processes take the chunks in turn, and the first one puts them together.
+    the same run (same paths, weights and settings); pictures that could not be read are tried again. The file appears
+    when it is whole, and the parts go. Several processes take the chunks in turn, and the first one puts them together.
+    Where no picture can be read it is a UserError, or with may_be_none a file of none (0, 0).
     """
     if not paths:
         raise UserError("There are no pictures to embed. Check --input and --data_dir.")
@@ -91,10 +98,8 @@ def embed_to_file(
         hidden = None if dist.is_first() else True
         with tqdm(total=min(len(own) * CHUNK, len(paths)), unit="picture", desc="Embedding", disable=hidden) as bar:
             for start in own:
-                part = folder / f"{start:012d}.npz"
                 chunk = list(paths[start : start + CHUNK])
-                if not part.is_file():
-                    _write_part(part, *_embed_chunk(predictor, chunk, quiet, bad))
+                _embed_chunk(predictor, chunk, quiet, bad, folder / f"{start:012d}.npz")
                 bar.update(len(chunk))
     finally:
         if dist.is_first() and not any(folder.glob("*.npz")):  # nothing to go on from
@@ -105,13 +110,14 @@ def embed_to_file(
         return 0, 0
     kept, rows = [], []
     for start in starts:
-        with np.load(folder / f"{start:012d}.npz", allow_pickle=False) as part:
-            kept += [paths[start + i] for i in part["kept"]]
-            rows += [part["embeddings"]] if len(part["kept"]) else []
-    if not rows:
-        raise UserError("None of the pictures can be read, so there is nothing to embed.")
-    write_embeddings(output, np.concatenate(rows), kept, about)
+        places, embeddings = _read_part(folder / f"{start:012d}.npz")
+        kept += [paths[start + place] for place in places]
+        rows.append(embeddings)
+    if kept or may_be_none:
+        write_embeddings(output, _joined(rows), kept, about)
     shutil.rmtree(folder)
+    if not kept and not may_be_none:
+        raise UserError("None of the pictures can be read, so there is nothing to embed.")
     return len(kept), len(paths) - len(kept)
 
 
@@ -128,17 +134,30 @@ def _make(folder: Path, key: str) -> None:
         raise UserError(f"Can't write {folder}: {error.strerror}. Choose another --output.") from error
 
 
-def _embed_chunk(
-    predictor: Predictor, chunk: list[str], reader: Reader, bad: BadPictures
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _embed_chunk(predictor: Predictor, chunk: list[str], reader: Reader, bad: BadPictures, part: Path) -> None:
+    """Write the part of a chunk; one that is there already is filled up by what could not be read before."""
+    done, rows = _read_part(part) if part.is_file() else (np.empty(0, np.int64), np.empty((0, 0), np.float32))
+    left = np.setdiff1d(np.arange(len(chunk)), done)
+    if not len(left):
+        return
     try:
-        return embed(predictor, chunk, reader, bad, alone=True)
+        kept, found = embed(predictor, [chunk[place] for place in left], reader, bad, alone=True)
     except UserError:
-        if len(bad) <= bad.max_share * bad.total:  # a whole chunk that can't be read, and still not too many
-            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        raise
+        if len(bad) > bad.max_share * bad.total:
+            raise
+        kept, found = done[:0], rows[:0]  # none of them can be read, and still not too many
+    if len(kept) or not part.is_file():
+        places = np.concatenate([done, left[kept]])
+        order = np.argsort(places)
+        with atomic_path(part) as temporary, open(temporary, "wb") as file:
+            np.savez(file, kept=places[order], embeddings=_joined([rows, found])[order])
 
 
-def _write_part(part: Path, kept: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
-    with atomic_path(part) as temporary, open(temporary, "wb") as file:
-        np.savez(file, kept=kept, embeddings=embeddings)
+def _read_part(part: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    with np.load(part, allow_pickle=False) as file:
+        return file["kept"], file["embeddings"]
+
+
+def _joined(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One behind the other; those of no picture at all have no width."""
+    return np.concatenate([part for part in rows if len(part)] or [np.empty((0, 0), np.float32)])

@@ -137,6 +137,9 @@ class Gallery:
         joined = np.empty((len(rows), self.embeddings.shape[1]), np.float32)
         if matrix_of(embeddings, "embeddings to add").shape[1] != joined.shape[1]:
             raise UserError(f"The gallery holds {joined.shape[1]} numbers a picture, not {embeddings.shape[1]}.")
+        if not len(embeddings) == len(paths) == len(paths if stamps is None else stamps):
+            marks = "" if stamps is None else f" and {len(stamps)} stamps"
+            raise UserError(f"Each row to add has a path; got {len(paths)} paths for {len(embeddings)} rows{marks}.")
         joined[: len(self)] = self.embeddings
         marks = np.full((len(rows), 2), -1, np.int64)
         marks[: len(self)] = self.known_stamps
@@ -166,10 +169,10 @@ def write_embeddings(
     path: str | Path, embeddings: Floats, paths: Sequence[str], model: str, stamps: NDArray[np.int64] | None = None
 ) -> None:
     """An .npz with `embeddings` (N, D) float32, `paths` (N,), `model` (JSON text) and, if any, `stamps`, atomically."""
-    names = np.array(list(paths)) if paths else np.empty(0, "U1")
+    names = np.array([str(path) for path in paths]) if len(paths) else np.empty(0, "U1")
     parts: dict[str, Any] = {} if stamps is None else {STAMPS: stamps}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, embeddings=embeddings, paths=names, model=np.array(model), **parts)
+        np.savez(file, embeddings=np.asarray(embeddings, np.float32), paths=names, model=np.array(model), **parts)
 
 
 def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], dict[str, Any]]:

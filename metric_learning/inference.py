@@ -102,6 +102,11 @@ def _source(picture: Source, place: int) -> FileOrBytes:
         return Encoded(f"picture {place}", picture)
     if isinstance(picture, str | Path):
         return str(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UserError(
+            f"picture {place}: must be a path, the bytes of a picture file, or pixels (H, W, 3) uint8 in RGB; got "
+            f"{type(picture).__name__}. (OpenCV gives None for a file that is not there.)"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise UserError(
             f"picture {place}: pixels must be (H, W, 3) uint8 in RGB; got {picture.shape} of {picture.dtype}."

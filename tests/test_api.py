@@ -110,6 +110,8 @@ def test_the_flip_test_adds_the_mirror_image(place):
         ([b"no picture"], "picture 0: not a picture"),
         ([np.zeros((4, 4), np.uint8)], r"\(H, W, 3\) uint8 in RGB; got \(4, 4\)"),
         ([np.zeros((4, 4, 3))], "got .* of float64"),
+        ([None], "picture 0: must be a path.* got NoneType"),
+        ([[1, 2]], "picture 0: must be a path.* got list"),
         ("a.jpg", "as a list"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 from small_runs import write_pictures
@@ -48,9 +49,10 @@ def reader(**changed) -> Reader:
     return Reader(SPEC, **{"batch_size": 2, "workers": 1, **changed})
 
 
-def write(paths, output, predictor=None, model=None, share=1.0, **changed):
+def write(paths, output, predictor=None, model=None, share=1.0, may_be_none=False, **changed):
     bad = BadPictures(len(paths), share)
-    return embed_to_file(predictor or Means(), paths, reader(**changed), bad, output, model or {"weights": "w"})
+    model = model or {"weights": "w"}
+    return embed_to_file(predictor or Means(), paths, reader(**changed), bad, output, model, may_be_none)
 
 
 # ---- embedding
@@ -149,7 +151,26 @@ def test_chunks_without_a_readable_picture(paths, tmp_path):
         write(names, tmp_path / "b.npz", share=0.01)
     with pytest.raises(UserError, match="None of the pictures can be read"):
         write(bad, tmp_path / "c.npz")
-    assert not (tmp_path / "b.npz").exists() and not (tmp_path / "c.npz").exists()
+    assert not (tmp_path / "b.npz").exists() and not list(tmp_path.glob("c.npz*"))
+    assert write(bad, tmp_path / "c.npz", may_be_none=True) == (0, 6)
+    assert read_embeddings(tmp_path / "c.npz")[1] == []
+
+
+def test_running_again_hides_no_bad_picture_and_takes_mended_ones(paths, tmp_path):
+    """Two chunks with one bad picture each, of which one is allowed."""
+    output, names = tmp_path / "e.npz", list(paths)
+    for place, name in ((2, "first.png"), (7, "second.png")):
+        names.insert(place, str(tmp_path / name))
+        (tmp_path / name).write_bytes(b"no picture")
+    for _ in range(2):
+        with pytest.raises(UserError, match="2 of 14 pictures cannot be read"):
+            write(names, output, share=0.1)
+    cv2.imwrite(names[2], np.full((9, 9, 3), 200, np.uint8))
+    again = Means()
+    assert write(names, output, again, share=0.1) == (13, 1)
+    assert again.seen < 13 and read_embeddings(output)[1] == names[:7] + names[8:]
+    expected = embed(Means(), read_embeddings(output)[1], reader(), BadPictures(13))[1]
+    np.testing.assert_allclose(read_embeddings(output)[0], expected, rtol=1e-6)
 
 
 def test_nothing_to_embed_and_nowhere_to_write(paths, tmp_path):

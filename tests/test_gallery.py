@@ -75,6 +75,18 @@ def test_add_replaces_and_remove_takes_out():
         more.remove(["x.jpg"])
     with pytest.raises(UserError, match="6 numbers"):
         more.add(new[:, :2], ["a", "b", "c"])
+    with pytest.raises(UserError, match="2 paths for 1 rows"):
+        more.add(new[:1], ["a", "b"])
+    with pytest.raises(UserError, match="3 paths for 3 rows"):
+        more.add(new, ["a", "b", "c"], np.zeros((1, 2), np.int64))
+
+
+def test_numbers_and_names_of_other_types_are_written_as_they_are_read(tmp_path):
+    rows = np.random.default_rng(0).random((2, 6))
+    Gallery(rows, [tmp_path / "a.jpg", tmp_path / "b.jpg"], MODEL).write(tmp_path / "g.npz")
+    found = Gallery.read(tmp_path / "g.npz")
+    assert found.paths == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+    np.testing.assert_array_equal(found.embeddings, rows.astype(np.float32))
 
 
 def test_another_models_gallery_is_refused():

@@ -1,6 +1,7 @@
 """infer --gallery: made, extended, lessened and searched, with a predictor that is no network."""
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fuzzing.seeds import record
 from naive_reranking import final_distances
 from small_runs import write_pictures
 from test_compare import Means, reader
@@ -23,6 +25,7 @@ from metric_learning.stages.inputs import pictures_of_input
 from metric_learning.stages.scoring import Judge
 
 MADE = {"weights": "w", "digest": "d", "flip_test": False}
+GALLERY = [".gallery.npz.lock", "gallery.npz"]
 
 
 @pytest.fixture
@@ -31,9 +34,9 @@ def paths(tmp_path, monkeypatch):
     return list(write_pictures(Path("shop"), 4, 3).paths)
 
 
-def extend(given="shop", predictor=None, made=MADE, gallery="g", **changed) -> Means:
+def extend(given="shop", predictor=None, made=MADE, gallery="g", share=1.0, **changed) -> Means:
     predictor = predictor or Means()
-    config = parse(InferOptions, [f"--gallery={gallery}", f"--input={given}", "--max_bad_pictures=1"])
+    config = parse(InferOptions, [f"--gallery={gallery}", f"--input={given}", f"--max_bad_pictures={share}"])
     searching.extend(config, pictures_of_input(given), made, predictor, reader(**changed))
     return predictor
 
@@ -90,6 +93,61 @@ def test_a_changed_picture_that_cannot_be_read_leaves_the_gallery(paths, capsys)
     extend()
     assert "taken out: 1" in capsys.readouterr().out
     assert os.path.abspath(paths[2]) not in read().paths and len(read()) == 12
+
+
+def test_pictures_that_cannot_be_read_are_a_share_of_all_that_are_given(paths, capsys):
+    Path("shop/bad.png").write_bytes(b"no picture")
+    extend(share=0.1)
+    before = Path("g/gallery.npz").read_bytes()
+    capsys.readouterr()
+    extend(share=0.1)
+    said = capsys.readouterr().out
+    assert "Added: 0 pictures" in said and "bad.png" in said and "Next:" not in said
+    assert Path("g/gallery.npz").read_bytes() == before and sorted(os.listdir("g")) == GALLERY
+    with pytest.raises(UserError, match=r"1 of 13 pictures cannot be read .*--max_bad_pictures=0\.05"):
+        extend(share=0.05)
+    Path(paths[2]).write_bytes(b"no picture any more")
+    extend(share=0.2)
+    assert "taken out: 1" in capsys.readouterr().out and len(read()) == 11
+    Path("bad").mkdir()
+    os.rename("shop/bad.png", "bad/bad.png")
+    with pytest.raises(UserError, match="None of the pictures can be read"):
+        extend("bad", gallery="other")
+    assert os.listdir("other") == [".gallery.npz.lock"]
+
+
+def test_a_listed_picture_that_is_only_gone_stays(paths):
+    extend()
+    Path("list.txt").write_text("\n".join(paths))
+    Path(paths[2]).unlink()
+    assert extend("list.txt", share=0.0).seen == 0 and len(read()) == 12
+    paint(paths[2], 99)
+    assert extend("list.txt", share=0.0).seen == 1 and len(read()) == 12
+
+
+def test_pictures_in_a_record_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    colours = [cv2.imencode(".png", np.full((9, 9, 3), 20 * i, np.uint8))[1].tobytes() for i in range(1, 4)]
+    records = [record(struct.pack("<IfQQ", 0, 0.0, 0, 0) + data) for data in colours]
+    Path("faces.rec").write_bytes(b"".join(records))
+    names = [f"{tmp_path}/faces.rec#{sum(map(len, records[:i]))}" for i in range(3)]
+    config = parse(InferOptions, ["--gallery=g"])
+    searching.extend(config, names, MADE, Means(), reader())
+    assert read().paths == names and (read().known_stamps > 0).all()
+    paint("query.png", 40)
+    said = query(capsys, "query.png")
+    assert len([line for line in said if "faces.rec#" in line]) == 3 and not any("gone" in line for line in said)
+    os.utime("faces.rec", ns=(1, 1))
+    again = Means()
+    searching.extend(config, names, MADE, again, reader())
+    assert again.seen == 3
+
+
+@pytest.mark.parametrize("text", ["shop/class00/0.png\n".encode("utf-16"), b"shop/class00/0.png\nb\0.png\n"])
+def test_a_list_in_another_encoding_is_one_line(paths, text):
+    Path("list.txt").write_bytes(text)
+    with pytest.raises(UserError, match=r"--input=list\.txt:\d: no path holds a zero byte; save the list as UTF-8"):
+        extend("list.txt")
 
 
 def test_a_file_of_embeddings_is_a_gallery_too(paths):

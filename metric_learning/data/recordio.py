@@ -52,6 +52,12 @@ def is_record(path: str | Path) -> bool:
     return _NAME.fullmatch(str(path)) is not None
 
 
+def file_of(path: str | Path) -> str:
+    """The file that holds the picture: itself, or that of its record."""
+    match = _NAME.fullmatch(str(path))
+    return match[1] if match else str(path)
+
+
 def read_encoded(path: str | Path) -> bytes:
     """The encoded picture of the record that `path` names; ValueError where there is no whole record.
 

@@ -31,6 +31,11 @@ def pictures_of_list(place: Path, option: str) -> list[str]:
         lines = place.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UserError(f"Can't read {option}={place}: {error.strerror}.") from error
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise UserError(
+                f"{option}={place}:{number}: no path holds a zero byte; save the list as UTF-8, a path a line."
+            )
     listed = [str(place.parent / line.strip()) for line in lines if line.strip()]
     if not listed:
         raise UserError(f"{option}={place}: the list is empty; it takes one path a line.")

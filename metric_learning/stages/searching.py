@@ -17,6 +17,7 @@ from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.recordio import file_of
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
 from metric_learning.files import atomic_write
@@ -27,11 +28,12 @@ from metric_learning.sheets import Cell, in_rows, picture_sheet
 from metric_learning.stages import scoring, setup
 from metric_learning.stages.inputs import LISTS, pictures_of_list
 
+UNKNOWN = (-1, -1)  # the stamp of a file that is not there
 COLUMNS, ROWS = 8, 50  # of the sheet, at most
 SHORTLIST, MOST = 200, 2000  # hits that are re-ranked, if no more are asked for; and at most
 
 
-def file_of(typed: str) -> Path:
+def place_of(typed: str) -> Path:
     """The file that --gallery names: itself, or gallery.npz in the folder."""
     place = Path(typed)
     return place if place.suffix.lower() == ".npz" or place.is_file() else place / "gallery.npz"
@@ -46,7 +48,7 @@ def _alone(place: Path) -> AbstractContextManager[None]:
 
 
 def _there(config: InferOptions) -> Path:
-    place = file_of(str(config.gallery))
+    place = place_of(str(config.gallery))
     if not place.is_file():
         raise UserError(
             f"There is no gallery {place}. Make one: python infer.py --gallery={config.gallery} --input=FOLDER."
@@ -61,7 +63,7 @@ def extend(
     config: InferOptions, paths: Sequence[str], made: dict[str, Any], predictor: Predictor, reader: Reader
 ) -> None:
     """Add the pictures that the gallery has not, or not as they are now; those that changed take their old place."""
-    place = file_of(str(config.gallery))
+    place = place_of(str(config.gallery))
     setup.check_writable(place.parent, "--gallery")
     with _alone(place):
         known = Gallery.read(place) if place.is_file() else None
@@ -71,17 +73,18 @@ def extend(
         if known is not None and not new:
             print(f"Nothing to add: {place} holds these pictures as they are, {len(known):,} in all.")
             return
-        bad = BadPictures(len(new), config.max_bad_pictures)
+        bad = BadPictures(len(set(paths)), config.max_bad_pictures)
         parts = place.with_name(f".{place.name}.new.npz")
         # The stamps are part of the job: what an interrupted one embedded counts only while the files are the same.
         job = made | {"pictures": hashlib.blake2b(stamps.tobytes(), digest_size=16).hexdigest()}
-        embed_to_file(predictor, new, reader, bad, parts, job)
+        embed_to_file(predictor, new, reader, bad, parts, job, may_be_none=known is not None)
         if dist.is_first():
-            _merge(place, known, made, dict(zip(new, stamps, strict=True)), parts)
+            added = _merge(place, known, made, dict(zip(new, stamps, strict=True)), parts)
             for line in bad.lines():
                 print(f"Left out, can't be read: {line}")
-            query = shlex.quote(new[0])
-            print(f"Next: python infer.py{typed_weights(config)} --gallery={shlex.quote(str(place))} --query {query}")
+            if added:
+                typed = f"--gallery={shlex.quote(str(place))} --query {shlex.quote(added[0])}"
+                print(f"Next: python infer.py{typed_weights(config)} {typed}")
 
 
 def _new(paths: Sequence[str], known: Gallery | None, sheet: Path) -> tuple[list[str], NDArray[np.int64]]:
@@ -92,7 +95,8 @@ def _new(paths: Sequence[str], known: Gallery | None, sheet: Path) -> tuple[list
     for path in dict.fromkeys(os.path.abspath(path) for path in paths):
         name, noted = there.get(path, (path, ()))
         stamp = _stamp(path)
-        if path != os.path.abspath(sheet) and stamp != noted:
+        only_gone = bool(noted) and stamp == UNKNOWN
+        if path != os.path.abspath(sheet) and stamp != noted and not only_gone:
             new.append(name)
             stamps.append(stamp)
     return new, np.array(stamps, np.int64).reshape(-1, 2)
@@ -100,19 +104,19 @@ def _new(paths: Sequence[str], known: Gallery | None, sheet: Path) -> tuple[list
 
 def _stamp(path: str) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        found = os.stat(file_of(path))
     except OSError:
-        return -1, -1
+        return UNKNOWN
     return found.st_size, found.st_mtime_ns
 
 
 def _merge(
     place: Path, known: Gallery | None, made: dict[str, Any], stamps: dict[str, NDArray[np.int64]], parts: Path
-) -> None:
-    """Put the file of what was embedded into the gallery."""
+) -> list[str]:
+    """Put the file of what was embedded into the gallery; the names of what was."""
     embeddings, paths, _ = read_embeddings(parts)
-    before = known or Gallery(np.empty((0, embeddings.shape[1]), np.float32), [], made)
-    found = before.add(embeddings, paths, np.array([stamps[path] for path in paths]))
+    before = known if known is not None else Gallery(np.empty((0, embeddings.shape[1]), np.float32), [], made)
+    found = before.add(embeddings, paths, np.array([stamps[path] for path in paths])) if paths else before
     # What its old embedding shows is no longer there.
     gone = set(before.paths) & (stamps.keys() - set(paths))
     found.remove(gone).write(place)
@@ -120,6 +124,7 @@ def _merge(
     again = len(set(before.paths) & set(paths))
     print(f"Added: {len(paths) - again:,} pictures; changed and embedded again: {again:,}; taken out: {len(gone):,}")
     print(f"Written: {place} ({len(found) - len(gone):,} pictures)")
+    return paths
 
 
 def typed_weights(config: InferOptions) -> str:
@@ -193,7 +198,7 @@ def query(
     for i, (value, cosine) in enumerate(zip(judged.similarity(cosines, None), cosines, strict=True)):
         path = gallery.paths[rows[i]]
         anew = [] if scores is None else [f"re-ranked {scores[i]:.4f}"]
-        lost = [] if os.path.exists(path) else ["(the file is gone)"]
+        lost = [] if os.path.exists(file_of(path)) else ["(the file is gone)"]
         print("  ".join([f"{i + 1:3d}", *anew, f"similarity {value:.4f}", f"cosine {cosine:.4f}", path, *lost]))
         cells.append(Cell(path, [f"{i + 1}: {value:.4f}", f"cosine {cosine:.4f}", *anew, os.path.basename(path)]))
     if dist.is_first():

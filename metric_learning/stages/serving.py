@@ -56,7 +56,7 @@ def serve(
 def _gallery(config: InferOptions, made: dict[str, Any], embeddings: Path) -> Gallery | None:
     """The one that was typed; else that of the embeddings, but none where they are not there or of other weights."""
     typed = config.gallery is not None or config.output is not None
-    place = searching.file_of(config.gallery) if config.gallery is not None else embeddings
+    place = searching.place_of(config.gallery) if config.gallery is not None else embeddings
     if not typed and not place.is_file():
         print("No gallery, so the page compares only. Make one by infer.py --gallery=<folder> --input=<pictures>.")
         return None
