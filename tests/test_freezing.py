@@ -9,6 +9,7 @@ from small_runs import Tiny, Training, equal_arrays, images, new_embedder, write
 
 from metric_learning.average import Average
 from metric_learning.backbones import BACKBONES
+from metric_learning.backbones.iresnet import FixedScaleNorm
 from metric_learning.checks import UserError
 from metric_learning.data.transforms import PictureSpec
 from metric_learning.embedder import Embedder, EmbedderSpec
@@ -72,6 +73,38 @@ def test_frozen_norms_are_those_of_evaluation():
     trained = embedder(x).numpy()
     embedder.eval()
     np.testing.assert_allclose(trained, embedder(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Faces(Tiny):
+    """With the last normalisation of IR networks."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.features = FixedScaleNorm(16)
+
+    def from_map(self, last):
+        return self.features(super().from_map(last))
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("how", ["norms", "backbone", "layers"])
+@pytest.mark.parametrize("model", ["Faces", pytest.param("IR18", marks=pytest.mark.slow)])
+def test_the_last_normalisation_of_face_networks_stays_too(model, how, onednn):
+    with mock.patch.dict(BACKBONES, {"Faces": Faces}):
+        embedder = Embedder(EmbedderSpec(model, 8, PictureSpec((3, 32, 32))))
+    before = {name: array.copy() for name, array in embedder.arrays().items()}
+    last = {f"backbone.features.{name}" for name in ("_mean", "_variance")}
+    assert last <= before.keys()
+    if how == "layers":
+        freeze_layers(embedder, len(layers(embedder)) - 1)
+    else:
+        freeze(embedder, how)
+    changed = moved(before, stepped(embedder, onednn))
+    assert "neck.0.weight" in changed and not statistics(changed)
+    x = paddle.to_tensor(images(4))
+    trained = training_forward(embedder, 3, onednn)(x).numpy()
+    embedder.eval()
+    np.testing.assert_allclose(trained, embedder(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_behind_the_map_is_refused():

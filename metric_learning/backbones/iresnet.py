@@ -67,9 +67,9 @@ class FixedScaleNorm(nn.BatchNorm1D):
         # Paddle's static graph refuses a gradient of the bias without one of the weight, so it gets a weight that has
         # one, which goes nowhere.
         weight = self.weight + 0.0 * self.bias
-        return nn.functional.batch_norm(
-            x, self._mean, self._variance, weight, self.bias, self.training, self._momentum, self._epsilon, "NC"
-        )
+        running, numbers = (self._mean, self._variance), (self._momentum, self._epsilon)
+        frozen = self._use_global_stats  # as of any other normalisation, see freezing.py
+        return nn.functional.batch_norm(x, *running, weight, self.bias, self.training, *numbers, "NC", frozen)
 
 
 def _layer(inputs: int, outputs: int, blocks: int, squeeze: bool) -> nn.Sequential:
