@@ -11,7 +11,7 @@ from margin_twins import CASES as MARGINS
 from margin_twins import built as element
 from pair_cases import UNORDERED, built
 
-from metric_learning.losses import MemoryLoss, fused_pairs
+from metric_learning.losses import ELEMENT_LOSSES, MemoryLoss, fused_pairs
 from metric_learning.losses.centers import AllCenters
 from metric_learning.losses.element import ElementLoss
 from metric_learning.losses.margins.base import Logits, Margin
@@ -49,6 +49,10 @@ def test_which_pair_losses_are_fast():
         ("quadruplet", None),
         ("multi_similarity", None),
     }
+
+
+def test_which_margins_are_fast():
+    assert {name for name, _ in PLAIN} == ELEMENT_LOSSES.keys() - {"curricularface"}
 
 
 @every_fast_pair_loss

@@ -52,7 +52,8 @@ class Margin(nn.Layer):
         return self.moved(own, norms, extra) * self.scale
 
     def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
-        return Logits(cosine * self.scale, self.moved(own, norms, extra) * self.scale)
+        true = self.moved(own, norms, extra)
+        return Logits(cosine, true) if self.scale == 1.0 else Logits(cosine * self.scale, true * self.scale)
 
     def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
         """own (B,) -> what stands in its place, before the scale (B,)."""

@@ -2,7 +2,7 @@
 
 from paddle import Tensor
 
-from metric_learning.losses.margins.base import Logits, Margin
+from metric_learning.losses.margins.base import Margin
 
 
 class Softmax(Margin):
@@ -10,9 +10,6 @@ class Softmax(Margin):
 
     normalized = False
     takes_extra = False
-
-    def logits(self, cosine: Tensor, own: Tensor, norms: Tensor, extra: Tensor | None) -> Logits:
-        return Logits(cosine, own)
 
     def moved(self, own: Tensor, norms: Tensor, extra: Tensor | None) -> Tensor:
         return own
