@@ -359,6 +359,14 @@ def test_options_that_the_loss_does_not_look_at_are_told(kind, typed: str, unuse
     assert parse(kind, typed.split()).unused() == unused
 
 
+def test_a_memory_may_start_late_where_the_steps_are_not_known_yet() -> None:
+    typed = ["--loss_name=eml", "--memory_size=9", "--memory_start=200000", "--epochs=1000"]
+    sized = dataclasses.replace(parse(PAIR, typed), total_iter_num=200001)
+    with pytest.raises(UserError, match=r"no step of the 200001 of --epochs=1000 that"):
+        sized.check_length()
+    dataclasses.replace(sized, total_iter_num=200002).check_length()
+
+
 def test_settings_of_margins_are_those_of_the_losses() -> None:
     assert list(MARGIN_SETTINGS) == list(losses.ELEMENT_LOSSES)
     every = set().union(*MARGIN_SETTINGS.values())

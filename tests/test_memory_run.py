@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_cases import refused, run, working_in
+from cli_cases import SMALL, refused, run, working_in
 from small_runs import equal_arrays, write_pictures
 
 from metric_learning.files import read_tensors
@@ -54,3 +54,13 @@ def test_a_memory_that_can_not_work_is_refused(tmp_path: Path) -> None:
             run("train_pair", *(typed for typed in TYPED if "loss_name" not in typed), *MEMORY), "ready-made triplets"
         )
         assert not Path("output").exists()
+
+
+def test_epochs_that_are_too_few_steps_for_a_memory_are_refused_before_there_is_a_run(tmp_path: Path) -> None:
+    typed = [part for part in (*SMALL, *TYPED) if not part.startswith(("--total_iter_num", "--model="))]
+    typed += ["--model=SmallCNN", "--memory_size=40", "--epochs=2"]
+    with working_in(tmp_path):
+        write_pictures(tmp_path / "data", classes=10, each=6)
+        words = "--memory_start=1000 leaves no step of the 16 of --epochs=2 that would use the memory"
+        refused(run("train_pair", *typed, small=False), words)
+        assert not list(Path().glob("output/*"))

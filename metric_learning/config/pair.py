@@ -114,11 +114,17 @@ class PairOptions(TrainOptions):
                 f"--memory_size needs pairs by label, not ready-made {self.loss_name}s: choose a --mining other than "
                 "given, or another --loss_name."
             )
-        if self.memory_start + 1 >= self.total_iter_num:  # the first batch behind the start only fills it
-            raise UserError(
-                f"--memory_start={self.memory_start} leaves no step of --total_iter_num={self.total_iter_num} that "
-                "would use the memory. Lower it, or leave --memory_size out."
-            )
+
+    def check_length(self) -> None:
+        if not self.memory_size or self.memory_start + 1 < self.total_iter_num:
+            return  # the first batch behind the start only fills it
+        steps = f"--total_iter_num={self.total_iter_num}"
+        if self.epochs is not None:
+            steps = f"the {self.total_iter_num} of --epochs={self.epochs:g}"
+        raise UserError(
+            f"--memory_start={self.memory_start} leaves no step of {steps} that would use the memory. Lower it, or "
+            "leave --memory_size out."
+        )
 
     def loss_settings(self) -> dict[str, Any]:
         """What the loss is told."""

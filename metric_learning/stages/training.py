@@ -201,7 +201,9 @@ def _sized(config: AnyTrain, splits: Splits, say: Lines) -> AnyTrain:
     each = max(1, round(len(splits.train) / config.train_batch_size))
     total = max(1, round(config.epochs * each))
     say(f"{config.epochs:g} epochs of {each} steps: {total} steps of {config.train_batch_size} pictures.")
-    return config.with_defaults(total_iter_num=total, test_iter_step=each, save_iter_step=each)
+    config = config.with_defaults(total_iter_num=total, test_iter_step=each, save_iter_step=each)
+    config.check_length()
+    return config
 
 
 def _fit(stage: Stage, run: Run, log: RunLog, judge: Judge) -> None:
