@@ -3,7 +3,6 @@
 This package imports neither Paddle nor NumPy, so that --help and a refused option answer at once.
 """
 
-from metric_learning.config.attributes import CLASSIFY as CLASSIFY
 from metric_learning.config.base import Options as Options
 from metric_learning.config.base import options as options
 from metric_learning.config.elem import ElemOptions as ElemOptions
@@ -13,6 +12,7 @@ from metric_learning.config.parsing import check_saved as check_saved
 from metric_learning.config.parsing import from_dict as from_dict
 from metric_learning.config.parsing import parse as parse
 from metric_learning.config.parsing import resumed as resumed
+from metric_learning.config.recipes import CLASSIFY as CLASSIFY
 from metric_learning.config.training import TrainOptions as TrainOptions
 from metric_learning.config.using import EvalOptions as EvalOptions
 from metric_learning.config.using import InferOptions as InferOptions

@@ -1,28 +1,11 @@
 """What stage one has on top for attributes, classes that are the same in training and test: --task=classify."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import option
 from metric_learning.config.names import TASKS
 from metric_learning.config.training import TrainOptions
-
-# What replaces the defaults with --task=classify: a small network and few passes, for two cores.
-CLASSIFY: dict[str, Any] = {
-    "model": "SmallCNN",
-    "image_shape": "3,64,64",
-    "test_crop": 1.0,
-    "min_crop_area": 0.7,
-    "max_crop_aspect": 1.0,
-    "train_batch_size": 64,
-    "weight_decay": 5e-4,
-    "optimizer": "adam",
-    "lr": 0.001,
-    "lr_strategy": "cosine_decay",
-    "warmup_steps": 20,
-    "epochs": 20.0,
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from metric_learning.checks import UserError, check_range
 from metric_learning.config.attributes import AttributeOptions
 from metric_learning.config.base import option
 from metric_learning.config.names import CENTER_STARTS, CENTERS, ELEMENT_LOSSES
-from metric_learning.config.training import DEMO
+from metric_learning.config.recipes import DEMO
 from metric_learning.config.values import class_weights_of, group_margins_of
 
 # The settings of each margin. Tests hold them equal to what the losses take.

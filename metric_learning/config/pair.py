@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import COUNT, option
 from metric_learning.config.names import MININGS, PAIR_LOSSES
-from metric_learning.config.training import DEMO, TrainOptions
+from metric_learning.config.recipes import DEMO
+from metric_learning.config.training import TrainOptions
 from metric_learning.config.values import ks_of
 
 # What each loss is told: its setting, and the option that says it. Tests hold the settings equal to what losses take.

@@ -11,9 +11,9 @@ from dataclasses import Field
 from typing import Any
 
 from metric_learning.checks import UserError
-from metric_learning.config.attributes import CLASSIFY
 from metric_learning.config.base import RESUMABLE, Options, options
 from metric_learning.config.parsing import COMMANDS, value_names
+from metric_learning.config.recipes import CLASSIFY
 from metric_learning.config.training import TrainOptions
 
 PAGE = "docs/options.md"

@@ -20,6 +20,8 @@ from metric_learning.config.names import (
 )
 from metric_learning.config.values import check_channel_numbers, shape_of, steps_of
 
+STRATEGY_OF = {"plateau_patience": "plateau", "plateau_factor": "plateau", "lr_steps": "piecewise_decay"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
@@ -150,6 +152,7 @@ class TrainOptions(Options):
                 raise UserError("--epochs and --total_iter_num are two lengths of one run. Type one of them.")
         if "epochs" not in self.typed:
             self.check_length()
+        self._check_unused()
         for name in ("weight_decay", "clip_norm"):
             check_range(f"--{name}", getattr(self, name), 0)
         check_range("--warmup_steps", self.warmup_steps, 0, COUNT)
@@ -172,6 +175,15 @@ class TrainOptions(Options):
         self._check_augmentation()
         self._check_occlusion()
         self._check_teaching()
+
+    def _check_unused(self) -> None:
+        if self.checkpoint is not None:  # the run itself has the option that makes sense of it
+            return
+        for name, strategy in STRATEGY_OF.items():
+            if name in self.typed and self.lr_strategy != strategy:
+                raise UserError(f"--{name} has no meaning without --lr_strategy={strategy}.")
+        if "momentum" in self.typed and self.optimizer != "momentum":
+            raise UserError("--momentum has no meaning without --optimizer=momentum.")
 
     def check_length(self) -> None:
         """Raise a UserError for what --total_iter_num is too short for; once more where --epochs becomes steps."""
@@ -225,18 +237,3 @@ class TrainOptions(Options):
             raise UserError("--generation is counted by the runs themselves; say by --generations how many there are.")
         if "distill_weight" in self.typed and self.teacher is None and self.checkpoint is None:
             raise UserError("--distill_weight has no meaning without --teacher.")
-
-
-# What replaces the defaults where no data is given: the demo faces, small enough for two cores.
-DEMO = {
-    "model": "ResNet18",
-    "image_shape": "3,56,56",
-    "test_crop": 1.0,
-    "min_crop_area": 0.75,
-    "max_crop_aspect": 1.0,
-    "weight_decay": 5e-4,
-    "test_classes": 60,
-    "val_classes": 20,
-    "display_iter_step": 10,
-    "save_iter_step": 50,
-}

@@ -54,14 +54,14 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
     if before is not None:
         config = setup.with_data_of(config, before, say)
     if config.data_dir is None:
-        config = config.with_defaults(**config.demo)
+        config = _with_recipe(config, config.demo)
         shown = ("model", "image_shape", "train_batch_size", "total_iter_num", "lr")
         recipe = ", ".join(f"{name}={getattr(config, name)}" for name in shown)
         say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
     if isinstance(config, ElemOptions) and config.task == "classify":
         by_steps = "total_iter_num" in config.typed
         small = {name: value for name, value in CLASSIFY.items() if not (by_steps and name == "epochs")}
-        config = config.with_defaults(**small)
+        config = _with_recipe(config, small)
         told = ", ".join(f"{name}={getattr(config, name)}" for name in small)
         say(f"--task=classify: a recipe for two CPU cores, unless typed otherwise ({told}).")
     config = _like_the_weights(config, say)
@@ -69,6 +69,13 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
         config = config.with_defaults(**_augmentation_of(before.config(), config.typed))
     config.validate()
     return config
+
+
+def _with_recipe(config: AnyTrain, recipe: dict[str, Any]) -> AnyTrain:
+    """The options with the defaults of a recipe. Typed --lr_steps keep the strategy that they are of."""
+    if "lr_steps" in config.typed:
+        recipe = {name: value for name, value in recipe.items() if name != "lr_strategy"}
+    return config.with_defaults(**recipe)
 
 
 def _augmentation_of(saved: dict[str, Any], typed: frozenset[str]) -> dict[str, Any]:
