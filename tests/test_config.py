@@ -104,6 +104,7 @@ TYPED_BY_USERS = {
     PAIR: {
         **SHARED,
         "train_batch_size": 120,
+        "class_dim": None,
         "lr": 0.0001,
         "lr_steps": "100000",
         "total_iter_num": 100000,
@@ -149,6 +150,12 @@ def test_every_option_is_in_the_help(kind, capsys) -> None:
 def test_booleans(text: str, value: bool) -> None:
     assert parse(ELEM, [f"--use_gpu={text}"]).use_gpu is value
     assert parse(ELEM, ["--use_gpu", text]).use_gpu is value
+
+
+@pytest.mark.parametrize("kind", [ELEM, PAIR])
+def test_both_trainings_take_the_number_of_classes(kind) -> None:
+    assert parse(kind, ["--class_dim=11318"]).class_dim == 11318
+    assert resumed(parse(kind, ["--class_dim=1", "--checkpoint=run"]), kind(class_dim=1).to_dict()).class_dim == 1
 
 
 def test_what_is_off_by_default_may_be_typed_bare() -> None:

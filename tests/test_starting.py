@@ -3,7 +3,10 @@
 import pytest
 
 from metric_learning.checks import UserError
-from metric_learning.config import ElemOptions, PairOptions, parse
+from metric_learning.config import ElemOptions, PairOptions, names, parse
+from metric_learning.data.loader import own_slots
+from metric_learning.data.sources import PictureSet, Sample
+from metric_learning.stages.parts import parts
 from metric_learning.stages.starting import start
 
 
@@ -29,3 +32,18 @@ def test_a_momentum_needs_the_optimizer_that_has_one() -> None:
         started(ElemOptions, "--task=classify", "--momentum=0.8")
     assert started(ElemOptions, "--task=classify", "--momentum=0.8", "--optimizer=momentum").momentum == 0.8
     assert started(ElemOptions, "--momentum=0.8").momentum == 0.8
+
+
+PAIRED = [*((name, None) for name in names.PAIR_LOSSES), *(("triplet", mining) for mining in names.MININGS)]
+PAIRED += [("quadruplet_full", "given"), ("quadruplet_full", "batch_hard")]
+
+
+@pytest.mark.parametrize(("loss", "mining"), PAIRED)
+def test_every_pair_loss_begins_on_the_demo_data(loss, mining) -> None:
+    config = started(PairOptions, f"--loss_name={loss}", *([f"--mining={mining}"] if mining else []))
+    assert started(PairOptions, f"--loss_name={loss}", "--train_batch_size=12").train_batch_size == 12
+    train = PictureSet.of([Sample(f"{person}/{n}.jpg", str(person)) for person in range(160) for n in range(10)])
+    made = parts(config, train, 8)
+    triplets = loss == "triplet" and mining in (None, "given")
+    assert len(made.sampler.batch(0)) == config.train_batch_size == (60 if triplets else 64)
+    assert own_slots(config.train_batch_size, (1, 4)) and not made.notes

@@ -74,6 +74,10 @@ class Options:
         check_range("--threads", self.threads, 0, 1024)
         check_range("--split_seed", self.split_seed, 0, SEED)
 
+    def demo_recipe(self) -> dict[str, Any]:
+        """What replaces the defaults of these options where no data is given."""
+        return self.demo
+
     def with_defaults(self, **values: Any) -> Self:
         """The same with other defaults: an option that was typed keeps its value."""
         known = {item.name for item in options(type(self))}

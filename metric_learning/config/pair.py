@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from metric_learning.checks import UserError, check_range
 from metric_learning.config.base import COUNT, option
 from metric_learning.config.names import MININGS, PAIR_LOSSES
-from metric_learning.config.recipes import DEMO
+from metric_learning.config.recipes import DEMO, TRIPLETS
 from metric_learning.config.training import TrainOptions
 from metric_learning.config.values import ks_of
 
@@ -49,6 +49,7 @@ class PairOptions(TrainOptions):
     total_iter_num: int = option(100000, "steps of the run", resumable=True)
     test_iter_step: int = option(5000, "steps between two evaluations on the validation classes", resumable=True)
     save_iter_step: int = option(5000, "steps between two checkpoints", resumable=True)
+    class_dim: int | None = option(None, "no effect", retired="pictures are compared with each other, not with classes")
     loss_name: str = option("triplet", "loss", choices=PAIR_LOSSES)
     samples_each_class: int = option(2, "pictures of each class in a batch")
     margin: float = option(0.1, "margin of triplet and quadruplet, in squared distances")
@@ -126,6 +127,10 @@ class PairOptions(TrainOptions):
             f"--memory_start={self.memory_start} leaves no step of {steps} that would use the memory. Lower it, or "
             "leave --memory_size out."
         )
+
+    def demo_recipe(self) -> dict[str, Any]:
+        triplets = self.rows_given and self.loss_name == "triplet"
+        return {**self.demo, "train_batch_size": TRIPLETS} if triplets else self.demo
 
     def loss_settings(self) -> dict[str, Any]:
         """What the loss is told."""

@@ -16,6 +16,8 @@ DEMO: dict[str, Any] = {
     "save_iter_step": 50,
 }
 
+TRIPLETS = 60  # pictures a step where triplets are given: whole ones, also for two, three or four processes
+
 # With --task=classify: a small network and few passes, for two cores.
 CLASSIFY: dict[str, Any] = {
     "model": "SmallCNN",

@@ -12,8 +12,9 @@ from typing import Any
 
 from metric_learning.checks import UserError
 from metric_learning.config.base import RESUMABLE, Options, options
+from metric_learning.config.pair import PairOptions
 from metric_learning.config.parsing import COMMANDS, value_names
-from metric_learning.config.recipes import CLASSIFY
+from metric_learning.config.recipes import CLASSIFY, TRIPLETS
 from metric_learning.config.training import TrainOptions
 
 PAGE = "docs/options.md"
@@ -34,7 +35,7 @@ by hand. `python train_elem.py --help` says the same of one script.
 CHANGED = """\
 ## Defaults that the data or the task changes
 
-Each gives way to what is typed.
+Each gives way to what is typed; `--lr_steps`, if typed, keep `--lr_strategy=piecewise_decay`.
 """
 
 
@@ -42,7 +43,7 @@ def page() -> str:
     """The whole page."""
     sections = [_section(commands, items) for commands, items in _grouped().items()]
     recipes = [
-        _recipe(f"{kind.command}.py with no data given", "The demo faces, small enough for two cores.", kind.demo)
+        _recipe(f"{kind.command}.py with no data given", _about_demo(kind), kind.demo)
         for kind in COMMANDS
         if kind.demo
     ]
@@ -104,6 +105,11 @@ def _shown(value: Any) -> str:
     if value is None or value == "":
         return ""
     return f"`{value:.4g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _about_demo(kind: type[Options]) -> str:
+    given = f" With `--loss_name=triplet` and `--mining=given`, the defaults, {TRIPLETS} pictures a step."
+    return f"The demo faces, small enough for two cores.{given if kind is PairOptions else ''}"
 
 
 def _recipe(head: str, what: str, values: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ def start(config: AnyTrain, before: Run | None, say: setup.Say) -> AnyTrain:
     if before is not None:
         config = setup.with_data_of(config, before, say)
     if config.data_dir is None:
-        config = _with_recipe(config, config.demo)
+        config = _with_recipe(config, config.demo_recipe())
         shown = ("model", "image_shape", "train_batch_size", "total_iter_num", "lr")
         recipe = ", ".join(f"{name}={getattr(config, name)}" for name in shown)
         say(f"No --data_dir: the embedded demo faces, with a recipe for two CPU cores ({recipe}).")
