@@ -48,7 +48,7 @@ class State:
     step: int = 0
     best: list[float] = field(default_factory=list)  # the score of the best weights so far; empty: none yet
     scores: list[float] = field(default_factory=list)  # the first score of every evaluation so far
-    average: Average | None = None  # of the embedder's weights, where that is what is kept
+    average: Average | None = None  # of the embedder, with class centres or without, where that is what is kept
     further: dict[str, nn.Layer] = field(default_factory=dict)  # more networks, by the name they are saved under
 
     def update(self) -> None:
@@ -60,7 +60,7 @@ class State:
 
     @contextlib.contextmanager
     def judged(self) -> Iterator[None]:
-        """Inside, the embedder has the weights that are evaluated and kept, the same on all processes."""
+        """Inside, what is averaged has the weights that are evaluated and kept, the same on all processes."""
         mean_statistics(self.embedder)
         with self.average.in_place() if self.average is not None else contextlib.nullcontext():
             yield
@@ -100,6 +100,7 @@ class State:
         """All that is saved, by name; and the names of what is divided among the processes."""
         optimizer = self.optimizer.arrays()
         sharded = [f"loss.{name}" for name in sharded_names(self.loss)]
+        sharded += [f"average.{name}" for name in (sharded_names(self.average.network) if self.average else ())]
         sharded += [f"optimizer.{name}" for name, value in optimizer.items() if self.optimizer.is_sharded(name, value)]
         parts = {"embedder": arrays_of(self.embedder), "loss": arrays_of(self.loss), "optimizer": optimizer}
         parts |= {"average": self.average.arrays()} if self.average is not None else {}

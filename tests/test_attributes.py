@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from cli_cases import refused, run
-from small_runs import Training, write_pictures
+from small_runs import Training, equal_arrays, write_pictures
 
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
-from metric_learning.files import read_metadata
+from metric_learning.files import read_metadata, read_tensors
 from metric_learning.stages.voting import _named
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
@@ -311,6 +311,15 @@ def test_a_run_of_epochs_goes_on_as_it_was(data, tmp_path):
     assert said.status == 0, said
     judged = re.findall(r"step (\d+): val accuracy", (folder / "log.txt").read_text())
     assert list(map(int, judged)) == [0, 3, 6, 9, 10, 12, 14]
+
+
+def test_with_a_moving_average_the_classes_are_those_of_the_average(data, tmp_path):
+    _, folder = trained(data, tmp_path, "--epochs=1", "--ema=0.9", "--val_share=0")
+    best, last = (read_tensors(folder / name)[0] for name in ("best.safetensors", "checkpoints/latest.safetensors"))
+    assert np.array_equal(best["classifier.weight"], last["average.centers.weight"])
+    assert not np.array_equal(best["classifier.weight"], last["loss.centers.weight"])
+    averaged = {n.removeprefix("average.embedder."): v for n, v in last.items() if n.startswith("average.embedder.")}
+    equal_arrays({name: value for name, value in best.items() if not name.startswith("classifier.")}, averaged)
 
 
 def test_a_plateau_and_an_early_stop_need_a_judge(data, tmp_path):

@@ -10,8 +10,10 @@ from small_runs import Training, equal_arrays, new_embedder, write_pictures
 
 from metric_learning.average import Average
 from metric_learning.checks import UserError
+from metric_learning.config import ElemOptions
 from metric_learning.embedder import arrays_of
 from metric_learning.files import read_tensors
+from metric_learning.stages.parts import averaged as averaged_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:When training")
 
@@ -51,9 +53,10 @@ def test_a_decay_that_is_none_is_refused(decay):
         Average(new_embedder(), decay)
 
 
-def averaged(pictures, folder) -> Training:
+def averaged(pictures, folder, task="embed") -> Training:
     training = Training(pictures, folder)
-    training.state.average = Average(training.state.embedder, 0.8)
+    parts = ElemOptions(task=task), training.state.embedder, training.loss
+    training.state.average = Average(averaged_of(*parts), 0.8)
     return training
 
 
@@ -73,14 +76,30 @@ def test_the_average_is_what_is_kept_and_judged(pictures, tmp_path):
     assert not np.array_equal(best["neck.0.weight"], arrays_of(training.state.embedder)["neck.0.weight"])
 
 
-def test_four_steps_and_four_more_are_eight(pictures, tmp_path):
-    averaged(pictures, tmp_path / "a").go(4)
-    again = averaged(pictures, tmp_path / "b")
+def test_with_classes_their_centres_are_averaged_too(pictures, tmp_path):
+    training, found = averaged(pictures, tmp_path, "classify"), []
+
+    def judge():
+        found.append((arrays_of(training.state.embedder), arrays_of(training.loss.centers)))
+        return {"score": float(len(found))}
+
+    training.judge = judge
+    training.go(4, test=4)
+    expected = training.state.average.arrays()
+    for part, arrays in zip(("embedder", "centers"), found[-1], strict=True):
+        equal_arrays(arrays, {n.removeprefix(f"{part}."): v for n, v in expected.items() if n.startswith(f"{part}.")})
+    assert not np.array_equal(expected["centers.weight"], training.loss.centers.weight.numpy())
+
+
+@pytest.mark.parametrize("task", ["embed", "classify"])
+def test_four_steps_and_four_more_are_eight(pictures, tmp_path, task):
+    averaged(pictures, tmp_path / "a", task).go(4)
+    again = averaged(pictures, tmp_path / "b", task)
     again.state.restore(
         tmp_path / "a" / sorted(p.name for p in (tmp_path / "a").iterdir())[0] / "checkpoints" / "latest.safetensors"
     )
     again.go(8)
-    whole = averaged(pictures, tmp_path / "c").go(8)
+    whole = averaged(pictures, tmp_path / "c", task).go(8)
     equal_arrays(read_tensors(again.run.latest)[0], read_tensors(whole.run.latest)[0])
 
 

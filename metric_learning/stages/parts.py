@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from metric_learning import dist
 from metric_learning.checks import UserError
@@ -18,7 +18,7 @@ from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampl
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Points
 from metric_learning.embedder import Embedder
-from metric_learning.losses import MemoryLoss, element_loss, pair_loss
+from metric_learning.losses import ElementLoss, MemoryLoss, element_loss, pair_loss
 from metric_learning.losses.base import Loss
 from metric_learning.losses.class_weights import balanced_weights, named_weights
 from metric_learning.occlusion import OccludedForward, Occlusion
@@ -162,6 +162,14 @@ def _points_of(config: TrainOptions, train: PictureSet, say: setup.Say) -> Calla
     if missing:
         say(f"{missing} of {len(train)} pictures have no landmarks; blocks cover nothing of them.")
     return lambda batch: seen(points[batch.indices], batch.windows)
+
+
+def averaged(config: TrainOptions, embedder: Embedder, loss: Loss) -> nn.Layer:
+    """What --ema averages: the network, and where classes are judged their centres with it."""
+    if not setup.division_of(vars(config)):
+        return embedder
+    assert isinstance(loss, ElementLoss)
+    return nn.LayerDict({"embedder": embedder, "centers": loss.centers})
 
 
 def optimizer(config: TrainOptions, embedder: Embedder, loss: Loss) -> Optimizer:

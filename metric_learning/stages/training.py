@@ -30,7 +30,7 @@ from metric_learning.runs import Run, new_run, newest_run
 from metric_learning.schedule import Schedule, schedule
 from metric_learning.stages import folding, grouping, pooling, setup
 from metric_learning.stages.judging import Judge, Stage, judge_of
-from metric_learning.stages.parts import by_onednn, forward_of, in_bfloat16, optimizer, parts
+from metric_learning.stages.parts import averaged, by_onednn, forward_of, in_bfloat16, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
@@ -167,7 +167,7 @@ def _build(config: TrainOptions, splits: Splits, checkpoint: Path | None, say: L
     for line in [*made.notes, *grouping.check_validation(config, made.loss, splits.val)]:
         say(line)
     further = pooling.further_networks(config, embedder)
-    average = Average(embedder, config.ema) if config.ema else None
+    average = Average(averaged(config, embedder, made.loss), config.ema) if config.ema else None
     state = State(embedder, made.loss, optimizer(config, embedder, made.loss), average=average, further=further)
     if checkpoint is not None:
         state.restore(checkpoint)
