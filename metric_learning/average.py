@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import paddle
 from paddle import Tensor, nn
 
+from metric_learning import dist
+from metric_learning.batch_norm import mean_statistics
 from metric_learning.checks import check_range
 from metric_learning.embedder import put_arrays
 from metric_learning.files import Arrays
@@ -26,10 +28,13 @@ class Average:
     def restart(self) -> None:
         """Begin at the weights as they are now."""
         self.updates = 0
-        self.values = {name: value.clone().detach() for name, value in self._now().items()}
+        self.values = self._copied()
 
     def _now(self) -> dict[str, Tensor]:
         return dict(self.network.state_dict())
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: value.clone().detach() for name, value in self._now().items()}
 
     def update(self) -> None:
         """Take the weights as they are now in."""
@@ -40,10 +45,17 @@ class Average:
                 now = value.detach()
                 self.values[name] = now + decay * (self.values[name] - now)  # what stays, stays to the last bit
 
+    def share_statistics(self) -> None:
+        """Its running statistics, which each process may have its own of, become their mean on all processes."""
+        if dist.size() > 1:
+            with self.in_place():
+                mean_statistics(self.network)
+                self.values = self._copied()
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the network has the averaged weights."""
-        kept = {name: value.clone().detach() for name, value in self._now().items()}
+        kept = self._copied()
         self._put(self.values)
         try:
             yield
@@ -61,5 +73,5 @@ class Average:
         """Take what `arrays` gave, after so many updates."""
         with self.in_place():
             put_arrays(self.network, arrays, where)
-            self.values = {name: value.clone().detach() for name, value in self._now().items()}
+            self.values = self._copied()
         self.updates = updates

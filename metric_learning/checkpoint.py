@@ -61,9 +61,15 @@ class State:
     @contextlib.contextmanager
     def judged(self) -> Iterator[None]:
         """Inside, what is averaged has the weights that are evaluated and kept, the same on all processes."""
-        mean_statistics(self.embedder)
+        self._share_statistics(self.embedder)
         with self.average.in_place() if self.average is not None else contextlib.nullcontext():
             yield
+
+    def _share_statistics(self, *networks: nn.Layer) -> None:
+        for network in networks:
+            mean_statistics(network)
+        if self.average is not None:
+            self.average.share_statistics()
 
     def save(self, run: Run, keep: int) -> None:
         """Write the checkpoint of this step, point `latest` at it, remove the oldest beyond `keep` (0: keep all).
@@ -72,8 +78,7 @@ class State:
         first writes the rest too, and comes last: a checkpoint is whole once its `step-` file is there.
         """
         path = run.folder / "checkpoints" / f"step-{self.step:08d}.safetensors"
-        for network in (self.embedder, *self.further.values()):
-            mean_statistics(network)
+        self._share_statistics(self.embedder, *self.further.values())
         arrays, sharded = self._arrays()
         check_finite(arrays, path)
         if not dist.is_first():

@@ -26,6 +26,7 @@ from paddle import nn
 from small_runs import new_embedder
 
 from metric_learning import dist
+from metric_learning.average import Average
 from metric_learning.backbones.iresnet import FixedScaleNorm
 from metric_learning.batch_norm import mean_statistics, share_statistics
 from metric_learning.checkpoint import State
@@ -152,7 +153,8 @@ def state(name: str, settings: dict) -> State:
     net = network()
     net.spec = type("Spec", (), {"to_dict": lambda self: {}})()
     loss = loss_of(name, settings)
-    return State(net, loss, Optimizer("momentum", net, loss, momentum=0.9, weight_decay=0.01))
+    average = Average(nn.LayerDict({"embedder": net, "centers": loss.centers}), 0.8) if name == "arcmargin" else None
+    return State(net, loss, Optimizer("momentum", net, loss, momentum=0.9, weight_decay=0.01), average=average)
 
 
 def go(made: State, steps: int) -> State:
@@ -200,12 +202,18 @@ def talk() -> dict[str, np.ndarray]:
     net = network(shared=False)
     net.norm._mean.set_value(paddle.full([6], float(dist.rank() * 2 - dist.size() + 1)))
     mean_statistics(net)
+    averaged = state(*RESUMED[0])  # statistics of the average too are each process's own without --sync_bn
+    averaged.average.values["embedder.norm._mean"] = paddle.full([6], float(dist.rank() * 2 - dist.size() + 4))
+    with averaged.judged():
+        judged = averaged.embedder.norm._mean.numpy()
     shares = dist.all_gather_object(dist.shard(11))
     return {
         "any": np.array([dist.any_of(dist.rank() == 0), dist.any_of(False)]),
         "first": np.array([dist.broadcast_object(dist.rank()), int(dist.is_first()) if dist.is_first() else 1]),
         "shares": np.concatenate([np.arange(*share) for share in shares]),
         "mean": net.norm._mean.numpy(),
+        "judged": whole([judged])[[0, -1]],
+        "averaged": whole([averaged.average.arrays()["embedder.norm._mean"]])[[0, -1]],
         "largest": dist.all_max(paddle.to_tensor([float(-dist.rank()), 3.0])).numpy(),
     }
 
