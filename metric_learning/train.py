@@ -130,7 +130,8 @@ def _judge(
 
 
 class Meter:
-    """Averages between two lines of the log: the loss and its figures, speed, the share of time spent on waiting."""
+    """What a line of the log says: since the one before, the mean loss, speed and the share of time spent on waiting; of
+    its own step, the loss's figures and the learning rate."""
 
     def __init__(self, plan: Plan, log: RunLog) -> None:
         self.plan, self.log = plan, log
