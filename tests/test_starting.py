@@ -2,11 +2,12 @@
 
 import pytest
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, names, parse
 from metric_learning.data.loader import own_slots
 from metric_learning.data.sources import PictureSet, Sample
-from metric_learning.stages.parts import parts
+from metric_learning.stages.parts import check_division, parts
 from metric_learning.stages.starting import start
 
 
@@ -47,3 +48,14 @@ def test_every_pair_loss_begins_on_the_demo_data(loss, mining) -> None:
     triplets = loss == "triplet" and mining in (None, "given")
     assert len(made.sampler.batch(0)) == config.train_batch_size == (60 if triplets else 64)
     assert own_slots(config.train_batch_size, (1, 4)) and not made.notes
+
+
+def test_no_process_has_fewer_pictures_than_pieces(monkeypatch) -> None:
+    typed = ("--train_batch_size=8", "--accumulate=8")
+    check_division(started(ElemOptions, *typed))
+    monkeypatch.setattr(dist, "size", lambda: 2)
+    with pytest.raises(UserError, match="--accumulate=8 must be at most 4, what each of 2 processes has of --train_b"):
+        check_division(started(ElemOptions, *typed))
+    check_division(started(ElemOptions, "--train_batch_size=8", "--accumulate=4"))
+    with pytest.raises(UserError, match="--train_batch_size=9 must be a multiple of 2"):
+        check_division(started(ElemOptions, "--train_batch_size=9"))

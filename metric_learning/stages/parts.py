@@ -13,7 +13,7 @@ from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler
 from metric_learning.data.landmarks import ALIGNED, aligned_points, listed_points, seen
-from metric_learning.data.loader import Batch
+from metric_learning.data.loader import Batch, own_slots
 from metric_learning.data.samplers import ClassSampler, QuadrupletSampler, Sampler, ShuffleSampler, TripletSampler
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.transforms import Points
@@ -37,6 +37,16 @@ class Parts:
     loss: Loss
     sampler: Sampler
     notes: list[str]
+
+
+def check_division(config: TrainOptions) -> None:
+    """Raise a UserError for a batch that can't be divided among the processes, or their parts not into pieces."""
+    own = own_slots(config.train_batch_size, (dist.rank(), dist.size()))
+    if config.accumulate > own.stop - own.start:
+        raise UserError(
+            f"--accumulate={config.accumulate} must be at most {own.stop - own.start}, what each of {dist.size()} "
+            f"processes has of --train_batch_size={config.train_batch_size}."
+        )
 
 
 def parts(config: TrainOptions, train: PictureSet, size: int) -> Parts:

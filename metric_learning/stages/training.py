@@ -15,7 +15,7 @@ from metric_learning.checkpoint import State
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions, options, steps_of
 from metric_learning.data.augmentation import Augmentation
-from metric_learning.data.loader import BadPictures, Batch, own_slots, train_batches
+from metric_learning.data.loader import BadPictures, Batch, train_batches
 from metric_learning.data.splits import Splits
 from metric_learning.data.transforms import TrainTransform
 from metric_learning.embedder import Embedder
@@ -30,7 +30,7 @@ from metric_learning.runs import Run, new_run, newest_run
 from metric_learning.schedule import Schedule, schedule
 from metric_learning.stages import folding, grouping, pooling, setup
 from metric_learning.stages.judging import Judge, Stage, judge_of
-from metric_learning.stages.parts import averaged, by_onednn, forward_of, in_bfloat16, optimizer, parts
+from metric_learning.stages.parts import averaged, by_onednn, check_division, forward_of, in_bfloat16, optimizer, parts
 from metric_learning.stages.starting import centers_at_means, initial_weights, resume, start, starting_run
 from metric_learning.stages.teaching import named_teacher, next_generation, run_of_teacher, teacher_of
 from metric_learning.step import Step
@@ -150,7 +150,7 @@ def _build(config: TrainOptions, splits: Splits, checkpoint: Path | None, say: L
             unseen = False
     grouping.check_groups(config, splits.train)
     bad = BadPictures(len(splits.train) + len(splits.val) + len(splits.test), config.max_bad_pictures)
-    own_slots(config.train_batch_size, (dist.rank(), dist.size()))  # a batch that can't be divided is refused here
+    check_division(config)
     paddle.seed(config.seed)
     embedder = Embedder(setup.spec_of(config))
     freeze(embedder, config.freeze)
