@@ -130,8 +130,7 @@ def _judge(
 
 
 class Meter:
-    """What a line of the log says: since the one before, the mean loss, speed and the share of time spent on waiting; of
-    its own step, the loss's figures and the learning rate."""
+    """What a line of the log says: mean loss, speed and share of waiting since the one before; figures and rate now."""
 
     def __init__(self, plan: Plan, log: RunLog) -> None:
         self.plan, self.log = plan, log

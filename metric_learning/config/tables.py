@@ -43,9 +43,7 @@ def page() -> str:
     """The whole page."""
     sections = [_section(commands, items) for commands, items in _grouped().items()]
     recipes = [
-        _recipe(f"{kind.command}.py with no data given", _about_demo(kind), kind.demo)
-        for kind in COMMANDS
-        if kind.demo
+        _recipe(f"{kind.command}.py with no data given", _about_demo(kind), kind.demo) for kind in COMMANDS if kind.demo
     ]
     classify = _recipe("train_elem.py with --task=classify", "A small network and few passes.", CLASSIFY)
     return "\n".join([INTRO, *sections, CHANGED, *recipes, classify])
