@@ -17,7 +17,7 @@ STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "xxx")  # of bars, as styles are of lines
 MOST_GROUPS = 14
 LONGEST = 24  # letters of a name
-# What has Chinese, Japanese and Korean letters on Linux, macOS and Windows: the font that comes with matplotlib has none.
+# What has Chinese, Japanese and Korean letters on Linux, macOS and Windows; the font of matplotlib has none.
 FONTS = (
     *(f"Noto Sans CJK {place}" for place in ("SC", "TC", "HK", "JP", "KR")),
     *(f"Noto Sans {place}" for place in ("SC", "TC", "JP", "KR")),

@@ -160,7 +160,8 @@ def test_of_many_groups_those_with_the_most_pairs_are_drawn(monkeypatch):
     _draw_bars(right, result)
     shown = [text.get_text() for text in left.get_legend().get_texts()]
     assert [said.split()[1] for said in shown] == [str(i) for i in range(40 - MOST_GROUPS, 40)]
-    assert max(map(len, shown)) < 50 and len({(x.get_color(), x.get_linestyle()) for x in left.lines[:-2]}) == MOST_GROUPS
+    assert max(map(len, shown)) < 50
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines[:-2]}) == MOST_GROUPS
     bars = [bars[0] for bars in right.containers]
     assert len(bars) == len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == MOST_GROUPS
     said = []
