@@ -19,7 +19,8 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-p
 # Text whose box is not inside its drawing (by a unit: the box is higher than the letters).
 BEYOND = """() => [...document.querySelectorAll('.chart > svg text')].filter(text => {
   const [box, room] = [text, text.ownerSVGElement].map(one => one.getBoundingClientRect());
-  return Math.max(room.left - box.left, box.right - room.right, room.top - box.top, box.bottom - room.bottom) > 1;
+  const beyond = Math.max(room.left - box.left, box.right - room.right, room.top - box.top, box.bottom - room.bottom);
+  return text.textContent && beyond > 1;
 }).map(text => text.textContent)"""
 
 
