@@ -53,8 +53,8 @@ def verification_png(result: GroupedResult, pairs: str) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    several = len(result.groups) > 1
-    figure = Figure(figsize=(12.5 if several else 6.5, 5.0), dpi=120, layout="constrained")
+    several, many = len(result.groups) > 1, len(result.groups) > len(COLOURS)
+    figure = Figure(figsize=(12.5 if several else 6.5, 6.5 if many else 5.0), dpi=120, layout="constrained")
     panels = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
     _draw_roc(panels[0], result)
     if several:
@@ -125,7 +125,7 @@ def _draw_roc(panel: Any, result: GroupedResult) -> None:
     panel.set(xlabel="false-accept rate FAR (log scale)", ylabel="true-accept rate TAR, %")
     panel.set_title("Ability: ROC of each group", fontsize=11)
     panel.grid(axis="y", color="0.9")
-    panel.legend(loc="best", fontsize=9)
+    _legend(panel, len(result.groups))
 
 
 def _draw_bars(panel: Any, result: GroupedResult) -> None:
@@ -151,4 +151,12 @@ def _draw_bars(panel: Any, result: GroupedResult) -> None:
     panel.grid(axis="y", color="0.9")
     panel.set_axisbelow(True)
     if len(groups) > len(COLOURS):  # the lines beside it say the colours, not the hatches
-        panel.legend(loc="best", fontsize=8, ncols=2)
+        _legend(panel, len(groups))
+
+
+def _legend(panel: Any, groups: int) -> None:
+    """Inside where there is room for it, below the panel for many groups."""
+    if groups > len(COLOURS):
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8, ncols=2)
+    else:
+        panel.legend(loc="best", fontsize=9)
