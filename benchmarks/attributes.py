@@ -1,6 +1,6 @@
 """Claim: which classifier, and which vote of several, says the gender best; and which flips of labels are found.
 
-python benchmarks/attributes.py --data ../shared/data/fairface --weights ../shared/data/weights/mobilefacenet.pt \
+python benchmarks/attributes.py --data <data>/fairface --weights <data>/weights/mobilefacenet.pt \
   --out bench_out [--seeds 0,1,2] [--update docs/attributes.md]
 python benchmarks/attributes.py --job noise (the same)
 

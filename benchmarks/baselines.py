@@ -1,6 +1,6 @@
 """Claim: training is worth it: what an untrained network and the bare pixels reach on the same test classes.
 
-python benchmarks/baselines.py --data ../shared/data --out bench_out [--only orl] [--seeds 0,1,2]
+python benchmarks/baselines.py --data <data> --out bench_out [--only orl] [--seeds 0,1,2]
 python benchmarks/baselines.py --demo --out bench_out
 
 Untrained: the network of the recipe with its random weights (one figure a seed). Raw pixels: the cosine between the

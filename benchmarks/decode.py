@@ -103,7 +103,7 @@ def drawn(folder: Path, side: int, count: int) -> list[str]:
 # ---- ours
 
 
-def ours(case: dict[str, Any], exact: bool = False) -> alternate.Run:
+def ours(case: dict[str, Any], exact: bool = False, cache_mb: int = 0) -> alternate.Run:
     """The loader as training and evaluation use it."""
     from metric_learning.data.loader import BadPictures, test_batches, train_batches
     from metric_learning.data.pictures import Jpeg
@@ -131,6 +131,7 @@ def ours(case: dict[str, Any], exact: bool = False) -> alternate.Run:
         stop_step=10**9,
         workers=0,
         bad=bad,
+        cache_mb=cache_mb,
     )
     if case["path"] == "train":
         return lambda: checked(next(made).images, case)

@@ -1,7 +1,9 @@
-"""Which GPUs the installed Paddle has code for: the architectures of its libraries' CUDA code, as JSON.
+"""Claim: paddlepaddle-gpu 2.6.2 can't compute on a GPU of compute capability 9.0: next to none of its code is for it.
 
-    python benchmarks/gpu_code.py                  # the installed build
-    python benchmarks/gpu_code.py libphi.so        # any library
+python benchmarks/gpu_code.py                  # the installed build
+python benchmarks/gpu_code.py libphi.so        # any library
+
+Prints for which architectures the libraries of a build have CUDA code, as JSON.
 
 Machine code (sm_80) runs on GPUs of the same major compute capability only; PTX (compute_80) runs on all later ones.
 A library without either for a GPU can't compute there, whatever its driver. The layout read here is that of a fatbin:

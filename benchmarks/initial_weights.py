@@ -1,6 +1,6 @@
 """Claim: the torch twin starts from the very weights that our run of that seed starts from.
 
-python benchmarks/initial_weights.py --data ../shared/data --name orl --seed 0 --output start.npz
+python benchmarks/initial_weights.py --data <data> --name orl --seed 0 --output start.npz
 
 Builds the network and the class centres as training.py does, and writes them with a batch of pictures and the
 embeddings that Paddle makes of it, for the twin to check itself against. Called by pml_twin.py.

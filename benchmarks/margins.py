@@ -1,7 +1,7 @@
 """Claim: every margin, plain and with focal loss on top, trains on real faces with one small recipe.
 
-python benchmarks/margins.py --data ../shared/data --out bench_out [--only arcmargin,adaface] [--seeds 0,1,2]
-python benchmarks/margins.py --data ../shared/data --out bench_out --side pml
+python benchmarks/margins.py --data <data> --out bench_out [--only arcmargin,adaface] [--seeds 0,1,2]
+python benchmarks/margins.py --data <data> --out bench_out --side pml
 python benchmarks/margins.py --out bench_out --update docs/losses.md
 
 Runs train_elem.py on celeba_faces once a margin, focal loss and seed; --side pml trains the torch twin with ArcFace,

@@ -1,6 +1,6 @@
 """Claim: on the same network, pictures, batches, steps and rates ours is at or above pytorch-metric-learning (PML).
 
-python benchmarks/pml_twin.py --data ../shared/data --out bench_out [--only orl] [--losses eml] [--seeds 0,1,2]
+python benchmarks/pml_twin.py --data <data> --out bench_out [--only orl] [--losses eml] [--seeds 0,1,2]
 
 Trains the torch twin of every run of recipes.py with PML's losses; one JSON a run in <out>/pml/<data set>/. It takes
 our loader, samplers, augmentation, schedule and metrics (none of them imports Paddle) and starts from our initial

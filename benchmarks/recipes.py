@@ -1,6 +1,6 @@
 """Claim: the four scripts learn on real pictures: Recall@1 of classes not trained on, per data set and loss.
 
-python benchmarks/recipes.py --data ../shared/data --out bench_out [--only orl] [--losses arcmargin,eml] [--seeds 0,1,2]
+python benchmarks/recipes.py --data <data> --out bench_out [--only orl] [--losses arcmargin,eml] [--seeds 0,1,2]
 
 Runs train_elem.py (softmax, arcmargin), then train_pair.py (triplet, quadruplet, npairs, eml) from arcmargin's best
 weights, each as a user would, with the flags of recipes.json. One JSON a run in <out>/ours/<data set>/; a run that has

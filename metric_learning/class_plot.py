@@ -1,18 +1,16 @@
 """The picture of a classification: accuracy by group, ROC by group, and which classes are taken for which."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from metric_learning.metrics.classification import Classification, wilson
-from metric_learning.plot import COLOURS, STYLES, shortened, verbatim
+from metric_learning.plot import COLOURS, STYLES, label, png_of
 
 MOST_SHOWN = 12  # classes whose matrix can be read
 MOST_ROWS = 30  # groups or classes in the panel of accuracies: the worst ones
 MOST_CURVES = 14
-LONGEST = 24
 Mistake = tuple[str, str, int, float]  # true class, predicted class, pictures, share of the true class
 
 
@@ -21,7 +19,6 @@ def classification_png(found: Classification, split: str, mistakes: Sequence[Mis
 
     mistakes: shown in place of the matrix for more than MOST_SHOWN classes. There is a ROC for two classes only.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     draw = [_draw_accuracies, _draw_matrix if len(found.classes) <= MOST_SHOWN else _draw_mistakes]
@@ -32,15 +29,8 @@ def classification_png(found: Classification, split: str, mistakes: Sequence[Mis
     for panel, drawing in zip(panels, draw, strict=True):
         drawing(panel, found, mistakes)
     count = f"{found.pooled.count:,} picture{'s' if found.pooled.count != 1 else ''}"
-    figure.suptitle(f"Classification ({_label(split)}), {count}, {len(found.classes):,} classes", fontsize=12)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _label(name: str, longest: int = LONGEST) -> str:
-    return verbatim(shortened(name, longest))
+    figure.suptitle(f"Classification ({label(split)}), {count}, {len(found.classes):,} classes", fontsize=12)
+    return png_of(figure)
 
 
 def _accuracies(found: Classification) -> list[tuple[str, int, int]]:
@@ -74,7 +64,7 @@ def _draw_accuracies(panel: Any, found: Classification, _: Sequence[Mistake]) ->
     low, high = (100 * end for end in found.pooled.interval or (0.0, 1.0))
     panel.axvspan(low, high, color=COLOURS[1], alpha=0.15, linewidth=0, zorder=0)
     panel.axvline(accuracy, color=COLOURS[1], linewidth=1.5, zorder=1, label=f"all: {accuracy:.1f} %")
-    panel.set_yticks(range(len(shown)), [f"{_label(name)} ({count:,})" for name, _right, count in shown], fontsize=9)
+    panel.set_yticks(range(len(shown)), [f"{label(name)} ({count:,})" for name, _right, count in shown], fontsize=9)
     panel.set(ylim=(-0.6, len(shown) - 0.2), xlabel="accuracy, %" if found.groups else "recall, %")
     some = f", the {MOST_ROWS} worst of {len(rows):,}" if len(rows) > MOST_ROWS else ""
     what = "Accuracy by group" if found.groups else "Recall by class"
@@ -98,14 +88,14 @@ def _draw_matrix(panel: Any, found: Classification, _: Sequence[Mistake]) -> Non
         )
     places, wide = range(len(counts)), len(counts) > 4 or max(map(len, found.classes)) > 14
     turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if wide else {}
-    panel.set_xticks(places, [_label(name) for name in found.classes], fontsize=9, **turn)
-    panel.set_yticks(places, [_label(name) for name in found.classes], fontsize=9)
+    panel.set_xticks(places, [label(name) for name in found.classes], fontsize=9, **turn)
+    panel.set_yticks(places, [label(name) for name in found.classes], fontsize=9)
     panel.set(xlabel="predicted class", ylabel="true class")
     panel.set_title("Confusion: pictures, and % of the true class", fontsize=11)
 
 
 def _draw_mistakes(panel: Any, _: Classification, mistakes: Sequence[Mistake]) -> None:
-    names = [f"{_label(true, 18)} → {_label(predicted, 18)}" for true, predicted, _, _ in mistakes]
+    names = [f"{label(true, 18)} → {label(predicted, 18)}" for true, predicted, _, _ in mistakes]
     bars = panel.barh(range(len(names)), [count for _, _, count, _ in mistakes], color=COLOURS[0])
     panel.bar_label(
         bars, [f"{count:,} ({100 * share:.1f} %)" for _, _, count, share in mistakes], fontsize=8, padding=2
@@ -125,11 +115,11 @@ def _draw_roc(panel: Any, found: Classification, _: Sequence[Mistake]) -> None:
         group = found.groups[name]
         colours = COLOURS[:-1]  # black is for all
         look = {"color": colours[i % len(colours)], "linestyle": STYLES[i // len(colours) % len(STYLES)]}
-        label = f"{_label(name)} (AUC {group.roc_auc:.3f})"
-        panel.plot(100 * group.roc_fpr, 100 * group.roc_tpr, linewidth=1.4, label=label, **look)
+        said = f"{label(name)} (AUC {group.roc_auc:.3f})"
+        panel.plot(100 * group.roc_fpr, 100 * group.roc_tpr, linewidth=1.4, label=said, **look)
     pooled = found.pooled
-    label = f"all (AUC {pooled.roc_auc:.3f})"
-    panel.plot(100 * pooled.roc_fpr, 100 * pooled.roc_tpr, color="k", linewidth=2.2, label=label, zorder=3)
+    said = f"all (AUC {pooled.roc_auc:.3f})"
+    panel.plot(100 * pooled.roc_fpr, 100 * pooled.roc_tpr, color="k", linewidth=2.2, label=said, zorder=3)
     panel.plot([0, 100], [0, 100], color="0.7", linewidth=0.8, linestyle=":", zorder=0)
     # Good curves are told apart in the corner only.
     lowest = min([pooled.roc_auc or 0.0, *(found.groups[name].roc_auc or 0.0 for name in curves)])
@@ -137,7 +127,7 @@ def _draw_roc(panel: Any, found: Classification, _: Sequence[Mistake]) -> None:
     panel.set(xlim=(-0.01 * side, 1.01 * side), ylim=(100 - 1.01 * side, 100 + 0.01 * side))
     panel.set(xlabel="false-positive rate, %", ylabel="true-positive rate, %")
     some = f", the {MOST_CURVES} lowest groups" if len(curves) > MOST_CURVES else ""
-    panel.set_title(f"ROC, positive: {_label(found.classes[1])}{some}", fontsize=11)
+    panel.set_title(f"ROC, positive: {label(found.classes[1])}{some}", fontsize=11)
     panel.grid(color="0.9")
     panel.set_axisbelow(True)
     panel.legend(loc="lower right", fontsize=8)

@@ -243,6 +243,7 @@ def test_weights_without_classes_are_refused(data, tmp_path):
     typed = (f"--data_dir={data}", "--train_list=train.csv", "--test_classes=0", f"--model_save_dir={tmp_path}")
     assert run("train_elem", *typed).status == 0
     refused(run("eval", f"--model_save_dir={tmp_path}", "--task=classify"), "no classifier", "--task=classify")
+    refused(run("infer", f"--model_save_dir={tmp_path}", "--probabilities"), "--probabilities", "Leave it out")
 
 
 # ---- folds

@@ -120,6 +120,8 @@ def test_json_has_numbers_and_nulls_only(tmp_path):
         drawn(300, 3),
         drawn(60, 2, names=["_hidden $x$ and a long, long name of a class", "$money_"], groups=["_a$", "$b", "c" * 99]),
         drawn(400, 2, groups=[f"group {i}" for i in range(40)]),
+        drawn(60, 2, names=["男\udcff", "女\x1b\n"], groups=["\udcfe", "\U0001f9d1"]),
+        drawn(400, 20, names=[f"\udcff男{i}" for i in range(20)]),
         drawn(400, 13, groups=["a", "b"]),
         drawn(400, 40),
         classification([[0.9, 0.1]], [0], GENDER, ["x"]),

@@ -25,6 +25,13 @@ def listed(*folders: str) -> set[str]:
     return set(found.stdout.splitlines())
 
 
+def shown() -> set[str]:
+    """The pictures that the pages of docs and the README show."""
+    pages = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
+    found = [(page, name) for page in pages for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8"))]
+    return {(page.parent / name).resolve().relative_to(ROOT).as_posix() for page, name in found if "://" not in name}
+
+
 def test_the_package_asks_for_what_the_requirements_do():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -65,6 +72,7 @@ def test_a_wheel_and_an_sdist_hold_the_package_and_it_runs_from_a_new_environmen
     with tarfile.open(sdist) as archive:
         sources = {name.partition("/")[2] for name in archive.getnames()}
     assert package | {"train_elem.py", "infer.py", "requirements.txt", "README.md", "docs/api.md"} <= sources
+    assert shown() <= sources, shown() - sources
     assert not [name for name in sources if name.startswith(("tests", "benchmarks", ".ci", "output"))]
 
     home = tmp_path / "venv"

@@ -57,6 +57,15 @@ def test_commands_on_the_pages_have_only_flags_that_exist(page: Path) -> None:
             assert typed <= known, f"{page.name}: {command}.py {sorted(typed - known)}"
 
 
+def test_the_map_names_every_module() -> None:
+    named = (ROOT / "CONTRIBUTING.md").read_text().partition("## To add")[0]
+    root = ROOT / "metric_learning"
+    names = [path.name for path in root.glob("*.py")] + [f"{path.parent.name}/" for path in root.glob("*/__init__.py")]
+    names += [path.stem for path in (root / "stages").glob("*.py")]
+    expected = {name for name in names if not name.startswith("__")}
+    assert not {name for name in expected if not re.search(rf"(?<![\w/]){re.escape(name)}(?!\w)", named)}
+
+
 def test_the_scripts_answer_help_without_paddle_and_numpy() -> None:
     for command in COMMANDS:
         code = (

@@ -12,7 +12,7 @@ from metric_learning.metrics import (
     ten_fold_accuracy,
     verification_metrics,
 )
-from metric_learning.plot import rate
+from metric_learning.plot import FONTS, MOST_GROUPS, rate, verification_png
 from metric_learning.report import Report, table
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -124,6 +124,8 @@ def test_json_has_numbers_and_nulls_only(tmp_path):
         # No error at all, and a group whose FRR is undefined.
         per_group({"a": ([1.0], [0.0] * 20), "b": ([], [0.0] * 20)}, fars=(0.1,)),
         per_group({f"group {i}": ([0.9, 0.1 * i], [0.5, 0.1 * i]) for i in range(9)}, fars=(0.1,)),
+        # Bytes that are no text, control characters, letters that the font lacks.
+        per_group({"\udcff\x1b\n": ([0.5], [0.1] * 9), "男": ([0.5], [0.1] * 9), "\U0001f9d1": ([0.5], [0.1] * 9)}),
     ],
 )
 @pytest.mark.sweep
@@ -131,6 +133,41 @@ def test_plot_is_drawn_for_any_result(tmp_path, result):
     assert Report(verification=result).write_plot(tmp_path / "roc.png")
     assert (tmp_path / "roc.png").read_bytes().startswith(PNG)
     assert [file.name for file in tmp_path.iterdir()] == ["roc.png"]
+
+
+def test_letters_that_the_font_lacks_come_from_a_font_of_the_system():
+    from matplotlib.font_manager import fontManager
+
+    if not set(FONTS) & set(fontManager.get_font_names()):
+        pytest.skip("no font with Chinese letters")
+    plots = {verification_png(per_group({name: ([0.9], [0.1] * 9)}, fars=(0.1,)), "all pairs") for name in "男女"}
+    assert len(plots) == 2  # two empty boxes look alike
+
+
+def test_a_path_that_is_no_text_stands_in_the_title():
+    assert verification_png(two_groups(), "the 9 pairs of \udcff.txt").startswith(PNG)
+
+
+def test_of_many_groups_those_with_the_most_pairs_are_drawn(monkeypatch):
+    from matplotlib.figure import Figure
+
+    from metric_learning.plot import _draw_bars, _draw_roc
+
+    names = [f"group {i} " + "x" * 60 for i in range(40)]
+    result = per_group({name: ([0.9, 0.05] * (i + 1), [0.1] * 20) for i, name in enumerate(names)}, fars=(0.1, 0.05))
+    left, right = Figure().subplots(1, 2)
+    _draw_roc(left, result)
+    _draw_bars(right, result)
+    shown = [text.get_text() for text in left.get_legend().get_texts()]
+    assert [said.split()[1] for said in shown] == [str(i) for i in range(40 - MOST_GROUPS, 40)]
+    assert max(map(len, shown)) < 50
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines[:-2]}) == MOST_GROUPS
+    bars = [bars[0] for bars in right.containers]
+    assert len(bars) == len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == MOST_GROUPS
+    said = []
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **look: said.append(text))
+    verification_png(result, "all pairs")
+    assert said == [f"Verification over all pairs; drawn: {MOST_GROUPS} of 40 groups, those with the most pairs"]
 
 
 def test_no_plot_without_pairs(tmp_path):

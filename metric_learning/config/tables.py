@@ -27,7 +27,8 @@ by hand. `python train_elem.py --help` says the same of one script.
 - Options are typed `--name=value` or `--name value`. Booleans are `True` or `False` (or 1 and 0); the
   bare name turns on what is off by default.
 - A name that does not exist, a value that can't be and an option that has no meaning beside the others are refused in
-  one line, before anything else happens.
+  one line, before anything else happens. Not so the settings of other losses than `--loss_name`'s: scripts may type
+  them all, and a line says which have no effect.
 - *resume*: what may be typed anew with `--checkpoint=<run>`; a resumed run keeps all others: [runs.md](runs.md#resume).
 - Where a default is in brackets, it is found out when the script runs.
 - An option of a later table stands above the one of the same name in an earlier table.

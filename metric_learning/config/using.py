@@ -203,6 +203,14 @@ class InferOptions(UseOptions):
             raise UserError("--gallery has no meaning with --pair and --pairs. Leave one of them out.")
         if self.gallery and self.output and not self.query:
             raise UserError("--output has no meaning with --gallery, but for the sheet of a --query. Leave it out.")
+        if "top_k" in self.typed and not (self.query or self.serve):
+            raise UserError("--top_k is how many a search finds; it has no meaning without --query or --serve.")
+        others = [
+            f"--{name}" for name in ("pair", "pairs", "query", "gallery", "remove", "serve") if getattr(self, name)
+        ]
+        others += ["--task=embed"] if self.task == "embed" else []
+        if self.probabilities and others:
+            raise UserError(f"--probabilities is about classes, {others[0]} about embeddings. Leave one of them out.")
         for name in ("group", "threshold"):
             if getattr(self, name) is not None and not (self.pair or self.pairs or self.serve):
                 raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs, or use --serve.")

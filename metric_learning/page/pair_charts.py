@@ -8,22 +8,17 @@ from numpy.typing import NDArray
 
 from metric_learning.metrics.groups import GroupedResult
 from metric_learning.metrics.histogram import BINS, EDGES
-from metric_learning.metrics.verification import VerificationResult
+from metric_learning.metrics.scores import allowed
+from metric_learning.metrics.verification import ROC_POINTS, VerificationResult
 from metric_learning.page import svg
 from metric_learning.page.parts import Chart, Key, Table, short
-from metric_learning.plot import rate
+from metric_learning.plot import listed, rate
 from metric_learning.report import UNDEFINED, number, percent
 
 BESIDE = 14  # units between two names of upright lines
 DRAWN = svg.SERIES  # groups in drawings
 FEW = 100  # pairs of one class below which a group's figures are rough
-
-
-def listed(result: GroupedResult, most: int) -> list[str]:
-    """The groups in their order; of more than `most` those with the most pairs of one class."""
-    names = list(result.groups)
-    kept = sorted(names, key=lambda name: -result.groups[name].positives)[:most]
-    return [name for name in names if name in kept]
+DECADES = [float(f"1e-{power}") for power in range(1, 13)]
 
 
 def roc_chart(result: GroupedResult) -> Chart:
@@ -51,7 +46,28 @@ def roc_chart(result: GroupedResult) -> Chart:
     note = "Higher is better; how far left a line begins, says how many pairs of two classes there were."
     note += f" {left} groups with fewer pairs are not drawn." if left else ""
     title = "ROC of each group" if len(result.groups) > 1 else "ROC"
-    return Chart(title, svg.drawing("roc", title, said, *parts), keys, note)
+    return Chart(title, svg.drawing("roc", title, said, *parts), keys, note, _decades(title, drawn))
+
+
+def _decades(title: str, groups: Mapping[str, VerificationResult]) -> Table | None:
+    """The curves as numbers: TAR at FAR 0.1, 0.01, ... as far down as the pairs of any group say."""
+    curves = {name: found for name, found in groups.items() if found.roc_far.size}
+    fars = [far for far in DECADES if any(allowed(far, found.negatives) for found in curves.values())]
+    if not fars:
+        return None
+    rows = [[rate(far), *(_at(found, far) for found in curves.values())] for far in fars]
+    note = "Each group at its own thresholds. "
+    note += f"Rates that are not in the table above are read off the curve, which has at most {ROC_POINTS} points: "
+    note += "TAR is at least what stands here."
+    return Table(f"{title}: TAR in %", ["FAR", *map(short, curves)], rows, note)
+
+
+def _at(found: VerificationResult, far: float) -> str:
+    """TAR at a FAR: exact where that was asked for, else the highest corner of the curve that has no higher FAR."""
+    if not allowed(far, found.negatives):
+        return "n/a"
+    known = [point.tar for point in found.points if point.target_far == far]
+    return percent(known[0] if known else found.roc_tar[found.roc_far <= far].max(initial=0.0))
 
 
 def _eer(found: VerificationResult) -> str:
@@ -78,7 +94,7 @@ def frr_chart(result: GroupedResult) -> Chart:
     names, at = listed(result, 3 * DRAWN), measured(result)
     rates = {i: [result.at_global[name][i].frr for name in names] for i in at}
     highest = max([0.01, *(frr for row in rates.values() for frr in row if frr is not None)])
-    left, right, bar, y = 106.0, svg.WIDTH - 58.0, 18.0, 4.0
+    left, right, bar, y = 128.0, svg.WIDTH - 68.0, 18.0, 4.0
     parts = []
     for i in at:
         point = result.pooled[i]
@@ -87,7 +103,7 @@ def frr_chart(result: GroupedResult) -> Chart:
         parts.append(svg.text(said, 4, y, "start", "name"))
         y += 5
         for j, (name, frr) in enumerate(zip(names, rates[i], strict=True)):
-            parts.append(svg.text(short(name, 14), left - 6, y + 13.5, "end"))
+            parts.append(svg.text(svg.fitted(name, left - 8), left - 6, y + 13.5, "end"))
             if frr is not None:
                 wide = (right - left) * frr / highest
                 look = f"bar {svg.colour_class(j)}"
@@ -101,7 +117,7 @@ def frr_chart(result: GroupedResult) -> Chart:
     rows = [[short(name), *(percent(rates[i][j]) for i in at)] for j, name in enumerate(names)]
     title = "FRR of each group at one threshold for all"
     said = "Bars, the same figures as in the table below the drawing."
-    note = "The share of true pairs that are rejected; lower is better, and equal is fair."
+    note = "The share of true pairs that are rejected; lower is better."
     numbers = Table(f"{title}, %", head, rows)
     return Chart(title, svg.drawing("frr", title, said, *parts, height=y + 4), (), note, numbers)
 

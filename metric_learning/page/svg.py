@@ -1,13 +1,17 @@
 """The few things that drawings are made of: escaped elements, scales, ticks, markers, and a frame with axes."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from metric_learning.plot import shortened
+
 WIDTH, HEIGHT = 420, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 46
+SIZE = 14  # of letters on a phone, in units, as in the style sheet; elsewhere they are smaller
 # A series is told by its colour (classes s0, s1, ... of the style sheet), its dashes and its markers together.
 SERIES = 6
 DASHES = (None, "7 3", "2 3", "10 3 2 3", "4 2", "12 4")
@@ -44,6 +48,22 @@ def drawing(name: str, title: str, said: str, *content: object, height: float = 
 
 def text(said: object, x: float, y: float, anchor: str = "middle", class_: str | None = None, **more: object) -> Markup:
     return element("text", said, x=float(x), y=float(y), text_anchor=anchor, class_=class_, **more)
+
+
+def fitted(said: object, room: float) -> str:
+    """As much of a name as is at most `room` units wide; its middle gives way."""
+    whole = shortened(said, 60)
+    cuts = (shortened(whole, most) for most in range(len(whole), 0, -1))
+    return next((cut for cut in cuts if SIZE * sum(map(_wide, cut)) <= room), "")
+
+
+def _wide(letter: str) -> float:
+    """How wide a letter is at the most, as a share of the font's size, in a font as wide as DejaVu Sans or Verdana."""
+    if unicodedata.east_asian_width(letter) in "WF" or letter in "MWmw%@…":
+        return 1.0
+    if letter in "fijlrtI .,:;'|!()[]/-":
+        return 0.42
+    return 0.8 if letter.isupper() else 0.64
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str, **more: object) -> Markup:

@@ -6,10 +6,10 @@ from metric_learning.metrics.folds import FoldAccuracy
 from metric_learning.metrics.groups import GroupedResult
 from metric_learning.metrics.verification import OperatingPoint
 from metric_learning.page.material import Material
-from metric_learning.page.pair_charts import FEW, frr_chart, histogram_charts, listed, measured, roc_chart
+from metric_learning.page.pair_charts import FEW, frr_chart, histogram_charts, measured, roc_chart
 from metric_learning.page.parts import Block, Card, Charts, Row, Rows, Section, Table, Text, short
 from metric_learning.page.thumbnails import thumb
-from metric_learning.plot import rate
+from metric_learning.plot import listed, rate
 from metric_learning.report import UNDEFINED, number, percent
 
 LISTED = 40  # groups in tables
@@ -63,7 +63,8 @@ def cards(result: GroupedResult) -> list[Card]:
     pairs = sum(found.positives for found in result.groups.values())
     others = sum(found.negatives for found in result.groups.values())
     far, threshold = rate(pooled.target_far), number(pooled.threshold, 3)
-    said = f"of {pairs:,} pairs of one class accepted at cosine {threshold}, as are {far} of {others:,} pairs of two"
+    accepted = round((pooled.far or 0.0) * others)
+    said = f"of {pairs:,} pairs of one class accepted at cosine {threshold}, and {accepted:,} of {others:,} of two"
     found = [Card(f"TAR at FAR {far}", _share(pooled.tar), said)]
     if len(result.groups) > 1 and summary.worst is not None:
         tars = {name: tar for name, points in result.at_global.items() if (tar := points[at].tar) is not None}

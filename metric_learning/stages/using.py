@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metric_learning import dist
+from metric_learning.checks import UserError
 from metric_learning.compare import embed_to_file
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
@@ -37,6 +38,8 @@ def infer(config: InferOptions) -> None:
         infer_classes(config)
         return
     file, run = setup.find_weights(config)
+    if config.probabilities:
+        raise UserError(f"--probabilities is about classes, and {file} knows none. Leave it out, or name a classifier.")
     embedder = setup.load_embedder(file, config, print)
     picture = embedder.spec.picture
     predictor = Predictor(embedder, picture.shape, config.precision)

@@ -1,16 +1,27 @@
 """The page in a real browser: quiet, self-contained, as wide as a phone, and without a barrier that axe knows of."""
 
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from page_cases import embedded, material, records
 
+from metric_learning.metrics import per_group
+from metric_learning.page.pair_charts import frr_chart
 from metric_learning.page.writing import page_html
 
 pytestmark = pytest.mark.slow
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+
+# Text whose box is not inside its drawing (by a unit: the box is higher than the letters).
+BEYOND = """() => [...document.querySelectorAll('.chart > svg text')].filter(text => {
+  const [box, room] = [text, text.ownerSVGElement].map(one => one.getBoundingClientRect());
+  const beyond = Math.max(room.left - box.left, box.right - room.right, room.top - box.top, box.bottom - room.bottom);
+  return text.textContent && beyond > 1;
+}).map(text => text.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,22 @@ def test_the_page_is_quiet_fits_and_has_no_barrier(browser, file, width, scheme)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     context.close()
+
+
+def test_all_text_of_the_drawings_is_inside_them(browser, file):
+    """On a phone the letters are largest. A drawing with the longest names and bars, and those of a page."""
+    groups = ("Middle Eastern", "Southeast Asian", "W" * 30, "漢" * 30)
+    result = per_group({name: ([0.0], [0.5] * 20) for name in groups}, fars=(0.1,))
+    style = (files("metric_learning.page") / "style.css").read_text(encoding="utf-8")
+    bars = file.with_name("bars.html")
+    body = f'<main><figure class="chart">{frr_chart(result).svg}</figure></main>'
+    bars.write_text(f"<!DOCTYPE html><meta charset=utf-8><style>{style}</style>{body}", encoding="utf-8")
+    for width in (360, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        for place in (bars, file):
+            page.goto(place.as_uri())
+            assert page.evaluate(BEYOND) == []
+        page.close()
 
 
 def test_by_keyboard(browser, file):

@@ -4,10 +4,13 @@ import itertools
 import math
 import re
 from importlib.resources import files
+from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 from metric_learning.page import svg
 
@@ -73,6 +76,16 @@ def test_series_differ_in_dashes_and_markers_too():
     assert len(set(svg.DASHES)) == len(set(svg.MARKERS)) == len(svg.DASHES) == len(svg.MARKERS) == svg.SERIES
     drawn = [str(svg.marker(i, 50, 50)) for i in range(svg.SERIES)]
     assert len({re.sub(r'class="[^"]*"', "", one) for one in drawn}) == svg.SERIES
+
+
+@pytest.mark.parametrize("name", ["Asian", "Middle Eastern", "Southeast Asian", "Latino_Hispanic", "W" * 30, "i" * 70])
+def test_a_name_fits_into_its_room_in_a_wide_font(name):
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 10 * svg.SIZE)
+    shown = svg.fitted(name, 120)
+    assert font.getlength(shown) / 10 <= 120 and (shown == name or "…" in shown)
+    assert len(name) > 14 or shown == name  # no more is cut off than must be
+    assert svg.fitted("", 120) == "" and svg.fitted("漢" * 9, 120) == "漢漢漢漢…漢漢漢"
+    assert f".chart text {{ font-size: {svg.SIZE}px" in STYLE
 
 
 def test_elements_are_escaped_and_well_formed():
