@@ -138,8 +138,8 @@ class Gallery:
         if matrix_of(embeddings, "embeddings to add").shape[1] != joined.shape[1]:
             raise UserError(f"The gallery holds {joined.shape[1]} numbers a picture, not {embeddings.shape[1]}.")
         if not len(embeddings) == len(paths) == len(paths if stamps is None else stamps):
-            marks = "" if stamps is None else f" and {len(stamps)} stamps"
-            raise UserError(f"Each row to add has a path; got {len(paths)} paths for {len(embeddings)} rows{marks}.")
+            held = "" if stamps is None else f" and {len(stamps)} stamps"
+            raise UserError(f"Each row to add has a path; got {len(paths)} paths for {len(embeddings)} rows{held}.")
         joined[: len(self)] = self.embeddings
         marks = np.full((len(rows), 2), -1, np.int64)
         marks[: len(self)] = self.known_stamps
