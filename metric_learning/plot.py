@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metric_learning import fonts
 from metric_learning.metrics.groups import GroupedResult
 
 # Okabe and Ito's colours, which people of any colour vision can tell apart; past seven groups the line style changes.
@@ -17,14 +18,6 @@ STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "xxx")  # of bars, as styles are of lines
 MOST_GROUPS = 14
 LONGEST = 24  # letters of a name
-# What has Chinese, Japanese and Korean letters on Linux, macOS and Windows; the font of matplotlib has none.
-FONTS = (
-    *(f"Noto Sans CJK {place}" for place in ("SC", "TC", "HK", "JP", "KR")),
-    *(f"Noto Sans {place}" for place in ("SC", "TC", "JP", "KR")),
-    *("Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "NanumGothic"),
-    *("PingFang SC", "Hiragino Sans GB", "Heiti TC", "Apple SD Gothic Neo", "Arial Unicode MS"),
-    *("Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic"),
-)
 
 
 def rate(far: float) -> str:
@@ -68,15 +61,13 @@ def verification_png(result: GroupedResult, pairs: str) -> bytes:
 
 
 def png_of(figure: Any) -> bytes:
-    """A matplotlib Figure as PNG. What its font has no letter for is taken from those of FONTS that this machine has,
+    """A matplotlib Figure as PNG. What its font has no letter for is taken from those of `fonts` that this machine has,
     and is an empty box without one."""
     from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
 
-    there = set(fontManager.get_font_names())
-    families = [*rcParams["font.family"], *(name for name in FONTS if name in there)]
+    families = [*rcParams["font.family"], *fonts.eastern()]
     for text in figure.findobj(Text):
         text.set_fontfamily(families)
     buffer = io.BytesIO()

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metric_learning.checks import UserError, check_range
 from metric_learning.data.pictures import PictureError, Source, read_picture
+from metric_learning.fonts import file_for
 
 SIDE, GAP, TEXT = 112, 8, 11
 LINE = TEXT + 3
@@ -31,8 +31,8 @@ def picture_sheet(rows: Sequence[Sequence[Cell]], side: int = SIDE, most: int = 
     """Rows of cells -> a PNG: each picture in a square of `side` pixels, its aspect kept, its caption below it.
 
     Of more than `most` rows the first are drawn. A picture that can't be read leaves a gray cell that says so. Captions
-    may hold any characters: a line too long for its cell loses its middle, and what the font has no letter for is drawn
-    as an empty box. Raises UserError for no rows, a side below 16 or no row to draw.
+    may hold any characters: a line too long for its cell loses its middle, and what no font has a letter for
+    is drawn as an empty box. Raises UserError for no rows, a side below 16 or no row to draw.
     """
     check_range("side", side, 16, 4096)
     check_range("most", most, 1)
@@ -65,9 +65,9 @@ def _draw(sheet: Image.Image, cell: Cell, left: int, top: int, side: int) -> Non
             sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))
         except PictureError:
             pen.rectangle((left, top, left + side - 1, top + side - 1), fill=EMPTY)
-            pen.text((left + 4, top + side // 2 - TEXT), _shortened(UNREADABLE, side - 8), INK, _font())
+            _write(pen, (left + 4, top + side // 2 - TEXT), UNREADABLE, side - 8)
     for number, line in enumerate(cell.caption):
-        pen.text((left, top + side + 1 + number * LINE), _shortened(line, side), INK, _font())
+        _write(pen, (left, top + side + 1 + number * LINE), line, side)
 
 
 def _fitted(picture: np.ndarray, side: int) -> Image.Image:
@@ -81,12 +81,17 @@ def _fitted(picture: np.ndarray, side: int) -> Image.Image:
 # ---- text
 
 
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib, for Latin, Greek, Cyrillic and more; Pillow's own may be for ASCII only."""
-    import matplotlib
+def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], line: str, width: int) -> None:
+    pen.text(place, _shortened(line, width), INK, _font(line))
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), TEXT)
+
+def _font(text: str) -> ImageFont.FreeTypeFont:
+    return _opened(file_for(text))
+
+
+@cache
+def _opened(file: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, TEXT)
 
 
 def _shortened(line: str, width: int) -> str:
@@ -96,9 +101,10 @@ def _shortened(line: str, width: int) -> str:
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", "\ufffd", line)
     room = math.ceil(width / 2)
     text = text if len(text) <= 2 * room else f"{text[:room]}{text[-room:]}"
-    if _font().getlength(text) <= width:
+    font = _font(line)
+    if font.getlength(text) <= width:
         return text
-    kept = next(n for n in range(len(text) - 1, -1, -1) if n == 0 or _font().getlength(_cut(text, n)) <= width)
+    kept = next(n for n in range(len(text) - 1, -1, -1) if n == 0 or font.getlength(_cut(text, n)) <= width)
     return _cut(text, kept)
 
 

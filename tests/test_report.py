@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from metric_learning import fonts
 from metric_learning.checks import UserError
 from metric_learning.metrics import (
     all_pairs,
@@ -12,7 +13,7 @@ from metric_learning.metrics import (
     ten_fold_accuracy,
     verification_metrics,
 )
-from metric_learning.plot import FONTS, MOST_GROUPS, rate, verification_png
+from metric_learning.plot import MOST_GROUPS, rate, verification_png
 from metric_learning.report import Report, table
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -136,9 +137,7 @@ def test_plot_is_drawn_for_any_result(tmp_path, result):
 
 
 def test_letters_that_the_font_lacks_come_from_a_font_of_the_system():
-    from matplotlib.font_manager import fontManager
-
-    if not set(FONTS) & set(fontManager.get_font_names()):
+    if not fonts.eastern():
         pytest.skip("no font with Chinese letters")
     plots = {verification_png(per_group({name: ([0.9], [0.1] * 9)}, fars=(0.1,)), "all pairs") for name in "男女"}
     assert len(plots) == 2  # two empty boxes look alike

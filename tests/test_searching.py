@@ -200,6 +200,13 @@ def test_two_processes_at_once_are_refused(paths):
 # ---- to take out
 
 
+@pytest.mark.parametrize("typed", ["--vote=soft", "--uncertain=3", "--probabilities=True"])
+def test_what_is_about_classes_is_refused(typed):
+    name = typed.partition("=")[0]
+    with pytest.raises(UserError, match=f"{name} is about classes, --gallery about embeddings"):
+        parse(InferOptions, ["--gallery=g", "--remove=a.png", typed])
+
+
 def test_pictures_lists_and_folders_are_taken_out(paths, tmp_path, monkeypatch):
     extend()
     remove(paths[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metric_learning import fonts
 from metric_learning.checks import UserError
 from metric_learning.sheets import GAP, LINE, SIDE, Cell, in_rows, picture_sheet
 
@@ -51,6 +52,12 @@ def test_names_of_any_characters(name):
     one, none = drawn([[Cell(None, (name,))]]), drawn([[Cell(None, ("",))]])
     assert one.shape == none.shape
     assert (one != none).any() == bool(name)
+
+
+def test_wide_letters_come_from_a_font_of_the_system():
+    if not fonts.eastern():
+        pytest.skip("no font with Chinese letters")
+    assert len({picture_sheet([[Cell(None, (name,))]]) for name in ("男", "女", "한", "a 男")}) == 4  # boxes look alike
 
 
 def test_what_can_not_be_read_says_so(tmp_path):

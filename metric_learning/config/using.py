@@ -209,8 +209,9 @@ class InferOptions(UseOptions):
             f"--{name}" for name in ("pair", "pairs", "query", "gallery", "remove", "serve") if getattr(self, name)
         ]
         others += ["--task=embed"] if self.task == "embed" else []
-        if self.probabilities and others:
-            raise UserError(f"--probabilities is about classes, {others[0]} about embeddings. Leave one of them out.")
+        classes = [f"--{name}" for name in ("probabilities", "vote", "uncertain") if getattr(self, name)]
+        if classes and others:
+            raise UserError(f"{classes[0]} is about classes, {others[0]} about embeddings. Leave one of them out.")
         for name in ("group", "threshold"):
             if getattr(self, name) is not None and not (self.pair or self.pairs or self.serve):
                 raise UserError(f"--{name} is about two pictures; give them by --pair or --pairs, or use --serve.")
