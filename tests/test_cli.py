@@ -156,7 +156,7 @@ def test_notes_about_odd_batches(here) -> None:
     assert "--arc_margin has no effect with --loss_name=softmax." in said.out
     said = run(
         "train_pair", "--data_dir=data", "--loss_name=eml", "--samples_each_class=6", "--train_batch_size=12",
-        "--total_iter_num=1", "--model_save_dir=odd", "--class_dim=3",
+        "--total_iter_num=1", "--model_save_dir=odd", "--arc_margin=0.3",
     )  # fmt: skip
     refused(said, "train_elem.py has")
     said = run(
@@ -234,6 +234,7 @@ def test_the_commands_that_infer_proposes_work(here) -> None:
         (["--query=data"], ["not a regular file"]),
         (["--input=nope"], ["--input=nope"]),
         (["--input=junk.txt"], ["cannot be read"]),
+        (["--input=wide.txt"], ["wide.txt:1", "save the list as UTF-8"]),
         (["--input=empty.txt"], ["the list is empty"]),
         (["--input=half.txt"], ["1 of 2 pictures", "nope.png"]),
         (["--input=none.txt", "--max_bad_pictures=1"], ["None of the pictures"]),
@@ -248,7 +249,8 @@ def test_the_commands_that_infer_proposes_work(here) -> None:
 )
 @pytest.mark.sweep
 def test_what_infer_refuses(typed: list[str], words: list[str], here) -> None:
-    Path("junk.txt").write_bytes(b"\xff\xfe\x00\x80\n")
+    Path("junk.txt").write_bytes(b"\xff\xfe\x80\n")
+    Path("wide.txt").write_bytes("data/class00/0.png\n".encode("utf-16"))
     Path("junk.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
     Path("empty.txt").write_text("\n \n")
     Path("half.txt").write_text("data/class00/0.png\nnope.png\n")
