@@ -4,6 +4,7 @@ Both layouts of torch.save: the zip archive (since 1.6) and the pickles one behi
 through pickles.py, which knows plain containers; here are tensors, parameters and storages. All else is refused.
 """
 
+import contextlib
 import io
 import math
 import pickle
@@ -254,14 +255,15 @@ def _storages_in(content: Any) -> Iterator[_Storage]:
 
 
 def _state_dict(content: Any, depth: int = 3) -> dict[str, _Tensor]:
-    """Tensors by name: of the dictionary itself, else of the one below a usual name."""
+    """Tensors by name: of the dictionary below a usual name, else of the one itself."""
     if isinstance(content, _Tensor) or not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__.strip('_').lower()}, not tensors by name")
+    below = (content[name] for name in NESTED if isinstance(content.get(name), dict) and depth)
+    for inner in below:  # first, as a tensor may lie beside it: the best accuracy so far, say
+        with contextlib.suppress(ValueError):
+            return _state_dict(inner, depth - 1)
     found = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, _Tensor)}
     if found:
         return found
-    for name in NESTED:
-        if isinstance(content.get(name), dict) and depth:
-            return _state_dict(content[name], depth - 1)
     held = ", ".join(str(name)[:30] for name in list(content)[:5])
     raise ValueError(f"it holds no tensors by name, only {held or 'nothing'}")

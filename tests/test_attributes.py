@@ -251,6 +251,8 @@ def test_weights_without_classes_are_refused(data, tmp_path):
 
 @pytest.mark.slow
 def test_all_folds_are_one_command_that_can_go_on(data, tmp_path):
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "stranger" / "config.json").write_text("{no json")
     said, _ = trained(data, tmp_path, "--folds=3", "--epochs=1")
     series = sorted(path for path in tmp_path.glob("elem-*") if path.is_dir() and not path.name.endswith("-folds"))
     assert len(series) == 3 and "3 folds" in said.out and "labels are probably wrong" in said.out, said.out

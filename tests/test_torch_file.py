@@ -81,6 +81,7 @@ def test_nested_state_dicts_beside_an_optimizer(tmp_path, write, names, paramete
     for name in names:
         momentum = tensor_of(values((5,), "f8"), "momentum")
         content = {"epoch": 3, name: content, "optimizer": {"state": {0: {"momentum_buffer": momentum}}}, "best": 0.5}
+        content["best_acc1"] = tensor_of(values((1,), "f8"), f"best of {name}")
     write(tmp_path / "a.pth", content)
     found = read_torch(tmp_path / "a.pth")
     assert found.keys() == {"module.a", "module.b"}

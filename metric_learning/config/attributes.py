@@ -44,6 +44,8 @@ class AttributeOptions(TrainOptions):
         self._check_task()
 
     def _check_task(self) -> None:
+        if self.task == "classify" and self.generations > 1:
+            raise UserError("--generations has no meaning with --task=classify.")
         if self.checkpoint is not None:  # the run itself says which task it is
             return
         without = {

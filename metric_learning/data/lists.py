@@ -183,8 +183,10 @@ def _with_groups(columns: list[str], path: Path, rules: CsvRules) -> list[str]:
     if wanted is not None and wanted not in columns:
         raise UserError(f"{path}:1: --group_column={rules.group_column}: the columns are {', '.join(columns)[:200]}.")
     chosen = wanted or next((name for name in GROUP_COLUMNS if name in columns), None)
-    if chosen in (None, "group") or chosen in COLUMNS:
+    if chosen in (None, "group"):
         return columns
+    if chosen in COLUMNS:
+        raise UserError(f"{path}:1: --group_column={rules.group_column} is no column of groups.")
     return ["group" if name == chosen else "" if name == "group" else name for name in columns]
 
 

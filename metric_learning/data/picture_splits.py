@@ -58,6 +58,7 @@ def divide(
     kind, parts = read_lists(Path(data_dir), dataset, train_list, test_list, replace(rules, labelled=False))
     notes = [read_as(data_dir, kind)]
     train = Samples.join([parts.pop(name) for name in ("all", "train") if name in parts])
+    train = _once(train, str(data_dir), notes)
     root = Path(data_dir).parent if Path(data_dir).is_file() else Path(data_dir)
     classes = sorted(train.labels.present())
     if len(classes) < 2:
@@ -68,6 +69,18 @@ def divide(
     for name, pictures in sets.items():
         notes.append(describe(name, pictures) if name == "train" or not len(pictures) else _count(name, pictures))
     return Splits(**sets, kind=kind, notes=notes)
+
+
+def _once(samples: Samples, where: str, notes: list[str]) -> Samples:
+    """Each picture once, lest it is in two parts; a UserError where one has two labels."""
+    first: dict[str, int] = {}
+    for row, path in enumerate(samples.paths):
+        if samples.labels.codes[first.setdefault(os.path.abspath(path), row)] != samples.labels.codes[row]:
+            raise UserError(f"{where}: {path} stands there twice, with two labels. Leave one of them out.")
+    if len(first) == len(samples):
+        return samples
+    notes.append(f"train: {len(samples) - len(first)} rows name a picture once more, and are left out")
+    return samples.take(np.array(list(first.values()), np.int64))
 
 
 def _test(

@@ -77,7 +77,9 @@ def counts_of(text: str) -> dict[str, int]:
         group, _, count = part.partition(":")
         if not (count.isascii() and count.isdigit() and len(count) < 9):
             raise UserError(f"--train must be people of each group, such as African:26,Asian:29; got {text!r}.")
-        found[check_choice("A group of --train", group.strip(), GROUPS)] = int(count)
+        if check_choice("A group of --train", group.strip(), GROUPS) in found:
+            raise UserError(f"--train names {group.strip()} twice: {text!r}.")
+        found[group.strip()] = int(count)
     return found
 
 

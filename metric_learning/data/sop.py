@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from metric_learning.checks import UserError, plain_line
+from metric_learning.checks import UserError
+from metric_learning.data.command import Parser, run
 from metric_learning.data.lists import read_sop_list
 from metric_learning.files import one_line
 
@@ -43,6 +44,8 @@ def fetch_sop(target: str | Path, url: str = URL, timeout: float = 30.0) -> Path
     no network, the server's file is not the archive, the disk is full, or `target` holds something else.
     """
     target = Path(target).absolute()
+    if not target.name:
+        raise UserError(f"--data_dir={target}: give a folder that can be made anew.")
     if all((target / name).is_file() for name in LISTS):
         return target
     work = target.with_name(target.name + ".download")
@@ -110,6 +113,8 @@ def _go_on(url: str, archive: Path, timeout: float) -> bool:
         have, size = _place(response, have)
         if size is None:
             raise UserError(f"{url}: the server does not say how long the file is; give another --url.")
+        if not size:
+            raise UserError(f"{url}: the file there is empty; give another --url.")
         version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         _check_space(archive.parent, size, have)
         _note(archive).write_text(json.dumps({"url": url, "version": version, "size": size}), encoding="utf-8")
@@ -248,18 +253,14 @@ def _check_lists(folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Fetch Stanford Online Products (2.9 GB); goes on where it was stopped."
-    )
+    parser = Parser("sop", "Fetch Stanford Online Products (2.9 GB); goes on where it was stopped.")
     parser.add_argument("--data_dir", required=True, help="where the lists and pictures go; a new or an empty folder")
     parser.add_argument("--url", default=URL, help="another address of the same archive (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
+
+    def fetch(options: argparse.Namespace) -> None:
         print(f"Stanford Online Products is in {fetch_sop(options.data_dir, options.url)}")
-    except UserError as error:
-        print(f"error: {plain_line(str(error))}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run(parser, fetch, arguments)
 
 
 if __name__ == "__main__":

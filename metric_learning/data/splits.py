@@ -68,10 +68,14 @@ def load_splits(
             f"{data_dir} has no {wanted}; add it, or set --test_classes to take classes from the training list."
         )
     # Taken out of `parts`, so that what is split up is let go of.
-    train = Samples.join([parts.pop(name) for name in ("all", "train") if name in parts])
-    if np.count_nonzero(train.labels.counts()) < 2:
+    train = Samples.join([parts.pop(name) for name in ("all", "train") if name in parts] or [Samples.of([])])
+    measured_only = not set_aside and "test" in parts
+    if np.count_nonzero(train.labels.counts()) < 2 and not measured_only:
         raise UserError(f"{data_dir} has fewer than 2 classes to train on; metric learning needs at least 2.")
+    chosen = "test" not in parts
     train, test = _part(train, parts, "test", test_classes, seed, notes)
+    if chosen and "val" in parts:
+        parts["val"] = _without(parts["val"], test.labels.present(), notes)
     train, val = _part(train, parts, "val", val_classes, seed, notes)
     notes += _overlaps(train, val, test)
     sets = {"train": PictureSet.of(train), "val": PictureSet.of(val), "test": PictureSet.of(test)}
@@ -106,6 +110,22 @@ def read_lists(
 
     Only the test list may lack labels, where the rules let it.
     """
+    kind, parts = _read_lists(data_dir, dataset, train_list, test_list, rules)
+    if rules.group_column is not None and kind != "csv":
+        raise UserError(
+            f"--group_column={rules.group_column} names a column of a csv, and {data_dir} is read as {kind!r}. "
+            "Leave it out."
+        )
+    return kind, parts
+
+
+def _read_lists(
+    data_dir: Path,
+    dataset: str | None,
+    train_list: str | Path | None,
+    test_list: str | Path | None,
+    rules: CsvRules,
+) -> tuple[str, Parts]:
     for_training = replace(rules, labelled=True)
     if train_list is None and test_list is None:
         kind = dataset or recognise(data_dir)
@@ -127,6 +147,11 @@ def read_lists(
         if test_kind != kind:
             raise UserError(
                 f"--test_list={test_list} is a {test_kind} list but the training list is {kind}; use one kind."
+            )
+        if strange := sorted(set(test_parts) - {"all", "test"}):
+            raise UserError(
+                f"--test_list={test_list}: its split column names {' and '.join(strange)} pictures too; leave the "
+                "column out, or give the file by --data_dir."
             )
         parts["test"] = Samples.join(list(test_parts.values()))
     return kind, parts
@@ -171,6 +196,14 @@ def _part(
     goes[chosen] = True
     gone = goes[train.labels.codes]
     return train.take(np.flatnonzero(~gone)), train.take(np.flatnonzero(gone))
+
+
+def _without(val: Samples, classes: set[str], notes: list[str]) -> Samples:
+    """The val pictures that the data names, but for those of classes that were split off for the test."""
+    gone = np.array([name in classes for name in val.labels.names], np.bool_)[val.labels.codes]
+    if gone.any():
+        notes.append(f"val: {np.count_nonzero(gone)} pictures of the classes of the test are left out")
+    return val.take(np.flatnonzero(~gone))
 
 
 def _class_count(name: str, amount: float | None, counts: Numbers, notes: list[str]) -> int:
@@ -245,6 +278,12 @@ def _overlaps(train: Samples, val: Samples, test: Samples) -> list[str]:
     """Given lists may share classes with the training list; then their figure is not one of unseen classes."""
     known = train.labels.present()
     notes = []
+    both = sorted(val.labels.present() & test.labels.present())
+    if both:
+        notes.append(
+            f"WARNING: {len(both)} classes are in both val and test ({', '.join(both[:3])}...): the best weights are "
+            "chosen by pictures of classes to be tested"
+        )
     for name, samples in (("val", val), ("test", test)):
         shared = sorted(samples.labels.present() & known)
         if shared:

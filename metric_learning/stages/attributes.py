@@ -166,7 +166,7 @@ def _asked(config: InferOptions, voters: Voters, output: Path) -> tuple[str, Seq
         paths = pictures_of_input(config.input)
         return "path", paths, paths
     splits = _divided(config, voters.run)
-    chosen = (splits.test if len(splits.test) else splits.train).paths
+    chosen = splits.test.paths if len(splits.test) else joined([splits.train.paths, splits.val.paths])
     return "path", chosen, chosen
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from metric_learning import __version__
+from metric_learning import __version__, dist
 from metric_learning.checks import UserError
 from metric_learning.data.loader import BadPictures
 from metric_learning.data.sources import PictureSet
@@ -78,8 +78,9 @@ def calibrate_run(
     said = f"{ALL_PAIRS} of the validation classes"
     fitted = fitted.with_notes(**notes(said, data, reader, run.best, FAR, means is not None))
     before = saved_calibration(run.best)
-    if before is None or before.with_notes(date=fitted.fitted["date"]) != fitted:
+    if dist.is_first() and (before is None or before.with_notes(date=fitted.fitted["date"]) != fitted):
         save_beside(run.best, calibration=fitted)
+    dist.barrier()
     return told(fitted)
 
 

@@ -1,11 +1,13 @@
 """--folds: one run after the other, each with another part to choose by; then what they say together."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions
 from metric_learning.data.predictions import Predictions, read_predictions, write_predictions
 from metric_learning.files import read_json, write_json
@@ -36,9 +38,10 @@ def runs_of(series: str, place: Path) -> dict[int, Run]:
     """fold -> its run, of those of a series that have begun; of two of one fold the later."""
     found = {1: Run(place / series)} if (place / series / "config.json").is_file() else {}
     for run in in_order(place):
-        saved = run.config()
-        if saved.get("fold_series") == series:
-            found[saved.get("fold") or 1] = run
+        with contextlib.suppress(UserError):  # a stranger that can't be read
+            saved = run.config()
+            if saved.get("fold_series") == series:
+                found[saved.get("fold") or 1] = run
     return found
 
 

@@ -1,5 +1,6 @@
 """Group-aware training: balanced batches, margins by group, and how they follow the validation classes."""
 
+from metric_learning import dist
 from metric_learning.checks import UserError
 from metric_learning.config import ElemOptions, PairOptions, TrainOptions
 from metric_learning.data.group_samplers import GroupClassSampler, GroupShuffleSampler, group_codes, groups_of_classes
@@ -69,8 +70,9 @@ def keep_means(run: Run, predictor: Predictor, train: PictureSet, reader: Reader
     assert found.groups is not None
     means = group_means(found.embeddings, found.labels, found.groups)
     before = saved_group_means(run.best)
-    if before is None or before.to_dict() != means.to_dict():  # so that a resumed run changes no file
+    if dist.is_first() and (before is None or before.to_dict() != means.to_dict()):  # a resumed run changes no file
         save_beside(run.best, group_means=means)
+    dist.barrier()
     return means
 
 

@@ -53,6 +53,8 @@ def test_another_column_may_name_the_groups(tmp_path) -> None:
     assert list(found.groups) == ["20", "21", "22"]
     with pytest.raises(UserError, match="group_column=colour: the columns are id, label, race, age"):
         read_csv(tmp_path / "train.csv", CsvRules(tmp_path, group_column="colour"))
+    with pytest.raises(UserError, match="group_column=label is no column of groups"):
+        read_csv(tmp_path / "train.csv", CsvRules(tmp_path, group_column="label"))
 
 
 def test_a_missing_picture_is_named_or_left_out(tmp_path) -> None:
@@ -167,6 +169,19 @@ def test_every_picture_is_in_one_fold(tmp_path, folds) -> None:
         counts = [int((part.val.labels == label).sum()) for part in parts]
         assert max(counts) - min(counts) <= 1
     assert all(not set(names(part.val)) & set(names(part.train)) for part in parts)
+
+
+def test_a_picture_that_is_listed_twice_is_in_one_part(tmp_path) -> None:
+    attributes(tmp_path, 12)
+    once = divide(tmp_path, train_list="train.csv", division=Division(test_share=0, folds=3))
+    head, *rows = (tmp_path / "train.csv").read_text().splitlines()
+    (tmp_path / "train.csv").write_text("\n".join([head, *rows, *rows[:5]]) + "\n")
+    found = divide(tmp_path, train_list="train.csv", division=Division(test_share=0, folds=3))
+    assert names(found.train) == names(once.train) and names(found.val) == names(once.val)
+    assert "train: 5 rows name a picture once more, and are left out" in found.notes
+    (tmp_path / "train.csv").write_text("\n".join([head, *rows, "0,0,Black,20"]) + "\n")
+    with pytest.raises(UserError, match=r"0\.png stands there twice, with two labels"):
+        divide(tmp_path, train_list="train.csv")
 
 
 def test_what_can_not_be_divided(tmp_path) -> None:

@@ -73,3 +73,5 @@ def test_counts() -> None:
     assert counts_of(",".join(f"{group}:{count}" for group, count in TRAIN.items())) == TRAIN
     with pytest.raises(UserError):
         counts_of("African:x")
+    with pytest.raises(UserError, match="names African twice"):
+        counts_of("African:5,Asian:3,African:7")

@@ -236,13 +236,31 @@ def test_no_network_is_one_line_and_status_2(tmp_path: Path, url: str, capsys: p
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert captured.err.startswith("error: ") and url in captured.err
+    assert captured.err.startswith("python -m metric_learning.data.sop: ") and url in captured.err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_on_the_server(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="answers 404"):
         fetch_sop(tmp_path / "sop", server.url.replace("a.zip", "b.zip"))
+
+
+def test_an_empty_file_on_the_server(server: Server, tmp_path: Path) -> None:
+    server.content = b""
+    with pytest.raises(UserError, match="the file there is empty"):
+        fetch_sop(tmp_path / "sop", server.url)
+
+
+def test_ctrl_c_ends_it_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sop, "fetch_sop", stopped)
+    assert main([f"--data_dir={tmp_path / 'sop'}"]) == 130
+    assert capsys.readouterr().err == "python -m metric_learning.data.sop: interrupted.\n"
+    assert main(["--data=x"]) == 2 and main(["--data_dir=/"]) == 130
 
 
 def test_the_command_says_where_it_is(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

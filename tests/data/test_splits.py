@@ -1,11 +1,13 @@
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from metric_learning.checks import UserError
+from metric_learning.data.lists import CsvRules
 from metric_learning.data.sources import PictureSet
 from metric_learning.data.splits import Splits, allocate, load_splits
 
@@ -185,6 +187,32 @@ def test_csv_with_split(tmp_path: Path) -> None:
         load_splits(tmp_path, val_classes=2)
 
 
+def test_val_pictures_of_classes_that_become_the_test_are_left_out(tmp_path: Path) -> None:
+    rows = [f"{k}_{j}.jpg,{k},{part}" for k in range(20) for j, part in enumerate(("train", "train", "val"))]
+    (tmp_path / "x.csv").write_text("path,label,split\n" + "\n".join(rows))
+    splits = load_splits(tmp_path)
+    assert len(splits.test.classes) == 4 and not set(splits.val.classes) & set(splits.test.classes)
+    assert len(splits.val.classes) == len(splits.val) == 16
+    assert "val: 4 pictures of the classes of the test are left out" in splits.notes
+    assert len(load_splits(tmp_path, test_classes=0).val) == 20
+
+
+def test_classes_in_both_val_and_test_are_told(tmp_path: Path) -> None:
+    rows = [f"{k}_{part}.jpg,{k},{part}" for k in range(3) for part in ("val", "test")]
+    (tmp_path / "x.csv").write_text("path,label,split\na.jpg,a,train\nb.jpg,b,train\n" + "\n".join(rows))
+    notes = load_splits(tmp_path).notes
+    assert any(note.startswith("WARNING: 3 classes are in both val and test (0, 1, 2") for note in notes)
+
+
+def test_a_csv_of_test_pictures_alone_can_be_measured(tmp_path: Path) -> None:
+    rows = [f"{k}_{j}.jpg,{k},test" for k in range(3) for j in (0, 1)]
+    (tmp_path / "x.csv").write_text("path,label,split\n" + "\n".join(rows))
+    splits = load_splits(tmp_path, set_aside=False)
+    assert len(splits.train) == len(splits.val) == 0 and len(splits.test) == 6
+    with pytest.raises(UserError, match="fewer than 2 classes to train on"):
+        load_splits(tmp_path)
+
+
 def test_classes_in_both_lists_are_told(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("path,label,split\n1,a,train\n2,b,train\n3,a,test\n4,c,test\n")
     notes = load_splits(tmp_path).notes
@@ -211,10 +239,12 @@ def test_lists_by_flag(tmp_path: Path) -> None:
         ({"train_list": "t.csv", "test_list": "Ebay_test.txt"}, "is a sop list but"),
         ({"train_list": "t.csv", "dataset": "folders"}, "--dataset=folders does not read"),
         ({"train_list": "s.csv", "test_list": "t.csv"}, "names test pictures too"),
+        ({"train_list": "t.csv", "test_list": "s.csv"}, "its split column names train pictures too"),
+        ({"rules": CsvRules(group_column="race")}, "--group_column=race names a column of a csv, and .* read as 'sop'"),
         ({"dataset": "folder"}, "Did you mean 'folders'"),
     ],
 )
-def test_lists_that_contradict(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
+def test_lists_that_contradict(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     sop(tmp_path)
     (tmp_path / "t.csv").write_text("path,label\n1,a\n2,b\n")
     (tmp_path / "s.csv").write_text("path,label,split\n1,a,train\n2,b,test\n")
