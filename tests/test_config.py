@@ -532,6 +532,13 @@ def test_what_a_resumed_run_must_not_change(typed: str) -> None:
         resumed(parse(ELEM, ["--checkpoint=run", typed]), SAVED)
 
 
+def test_a_classification_is_not_resumed_into_generations() -> None:
+    saved = ElemOptions(task="classify", teacher="t").to_dict() | {"command": "train_elem"}
+    again = resumed(parse(ELEM, ["--checkpoint=run", "--generations=2"]), saved)
+    with pytest.raises(UserError, match="--generations has no meaning with --task=classify"):
+        again.validate()
+
+
 # ---- speed
 
 IMPORTS = """
