@@ -21,6 +21,7 @@ from metric_learning.embedder import saved_calibration
 from metric_learning.extract import Reader, embed
 from metric_learning.files import read_metadata, read_tensors, write_tensors
 from metric_learning.metrics.calibration import calibrate_all_pairs
+from metric_learning.metrics.group_means import GroupMeans
 from metric_learning.runs import Run
 from metric_learning.stages import calibrating, scoring
 
@@ -154,12 +155,12 @@ def fitted(place):
         return made.with_notes(**calibrating.notes("these pairs", "data", reader(), Path("no.pt"), 0.02))
 
 
-def judged(calibration, *typed: str) -> str:
+def judged(calibration, *typed: str, means: GroupMeans | None = None) -> str:
     """What infer says, with this calibration and `Means` for a network."""
     config = parse(InferOptions, [*map(str, typed)])
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        judge = scoring.judge(config, calibration, reader(config.flip_test))
+        judge = scoring.judge(config, calibration, reader(config.flip_test), means)
         if config.pair:
             scoring.score_pair(config, config.pair, judge, Means(), reader())
         else:
@@ -193,6 +194,23 @@ def test_a_group_has_a_threshold_of_its_own(here, fitted):
         judged(fitted, "--pair", A, B, "--group=Africa")
     with pytest.raises(UserError, match=r"no operating points.*--calibrate"):
         judged(None, "--pair", A, B, "--group=African")
+
+
+def test_a_group_that_only_the_means_know(here, fitted):
+    """Its mean is taken off; the threshold is the common one, if there is any."""
+    size = embed(Means(), [A], reader(), BadPictures(1))[1].shape[1]
+    means = GroupMeans(("African", "Martian"), np.linspace(-0.1, 0.1, 2 * size, dtype=np.float32).reshape(2, size))
+    bare = judged(None, "--pair", A, B, "--group=African", means=means).splitlines()
+    assert bare[2].startswith("no threshold")
+    assert bare[0] != judged(None, "--pair", A, B, "--group=Martian", means=means).splitlines()[0]
+    said = judged(fitted, "--pair", A, B, "--group=Martian", means=means).splitlines()
+    assert f"0.5 lies at cosine {fitted.point.threshold:.4f}" in said[-2]
+    assert f"the stored threshold, {fitted.point.threshold:.4f}" in said[-1]
+    said = judged(fitted, "--pairs=asked.csv", "--data_dir=data", "--output=m.csv", "--group=Martian", means=means)
+    assert "Same or not is at the stored threshold, " in said
+    assert {row["threshold"] for row in scores("m.csv")} == {f"{fitted.point.threshold:.9g}"}
+    with pytest.raises(UserError, match=r"--group must be one of African, Martian; .*Did you mean 'Martian'\?"):
+        judged(None, "--pair", A, B, "--group=Martia", means=means)
 
 
 def test_without_a_fit_it_says_so(here):

@@ -38,6 +38,7 @@ class Judge(Protocol):
     def means(self) -> GroupMeans | None: ...
     def similarity(self, cosines: NDArray[np.float32], group: str | None) -> NDArray[np.float64]: ...
     def threshold(self, group: str | None) -> float | None: ...
+    def own(self, group: str | None) -> str | None: ...
     def said(self, group: str | None) -> str: ...
 
 
@@ -57,6 +58,7 @@ class Service:
         gallery: Gallery | None = None,
     ) -> None:
         self._predictor, self._judge, self._group = predictor, judge, group
+        self._own = judge.own(group)  # the group whose operating point holds
         self._reader = dataclasses.replace(reader, batch_size=2, workers=0, quiet=True)
         self._jobs, self._shown = threading.BoundedSemaphore(JOBS), threading.BoundedSemaphore(SHOWN)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
@@ -77,14 +79,14 @@ class Service:
 
     def meaning(self) -> dict[str, Any]:
         """What a similarity means: whether it was fitted, the threshold as cosine and similarity, its rate if known."""
-        threshold, calibration = self._judge.threshold(self._group), self._judge.calibration
+        threshold, calibration = self._judge.threshold(self._own), self._judge.calibration
         stored = calibration is not None and self._judge.typed is None
         return {
             "calibrated": calibration is not None,
             "threshold": threshold,
             "threshold_similarity": None if threshold is None else self._similarity([threshold])[0],
-            "far": calibration.at(self._group).far if calibration and stored else None,
-            "threshold_from": self._judge.said(self._group),
+            "far": calibration.at(self._own).far if calibration and stored else None,
+            "threshold_from": self._judge.said(self._own),
             "group": self._group,
         }
 
@@ -158,10 +160,10 @@ class Service:
 
     def _similarity(self, cosines: Sequence[float]) -> list[float]:
         found: Any = np.array(cosines)  # float64: half is exactly the threshold
-        return [float(value) for value in self._judge.similarity(found, self._group)]
+        return [float(value) for value in self._judge.similarity(found, self._own)]
 
     def _judged(self, cosines: Sequence[float]) -> list[dict[str, Any]]:
-        threshold = self._judge.threshold(self._group)
+        threshold = self._judge.threshold(self._own)
         return [
             {"similarity": value, "cosine": cosine, "same": None if threshold is None else cosine >= threshold}
             for value, cosine in zip(self._similarity(cosines), cosines, strict=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from metric_learning import dist
-from metric_learning.checks import UserError
+from metric_learning.checks import UserError, check_choice
 from metric_learning.compare import compare, score_pairs, similarity
 from metric_learning.config import InferOptions
 from metric_learning.data.loader import BadPictures
@@ -45,7 +45,7 @@ class Judge:
             return self.typed
         return self.calibration.at(group).threshold
 
-    def own(self, group: str) -> str | None:
+    def own(self, group: str | None) -> str | None:
         """The group, where it has an operating point of its own; None, for the common one, where it has not."""
         return group if self.calibration and group in self.calibration.groups else None
 
@@ -67,7 +67,9 @@ def judge(
     config: InferOptions, calibration: Calibration | None, reader: Reader, means: GroupMeans | None = None
 ) -> Judge:
     """The judge of a command, warnings being printed; UserError for a group that the weights know nothing of."""
-    if config.group is not None:
+    if config.group is not None and means is not None:  # which may know groups without an operating point
+        check_choice("--group", config.group, [*means.names, *(calibration.groups if calibration else [])])
+    elif config.group is not None:
         if calibration is None:
             raise UserError(
                 f"--group={config.group}: these weights have no operating points. Fit some by eval.py --calibrate."
@@ -92,13 +94,14 @@ def score_pair(config: InferOptions, pair: list[str], judged: Judge, predictor: 
     for path in pair:
         check_picture(path)
     cosine = compare(predictor, pair[0], pair[1], reader, judged.means, config.group)
-    value = float(judged.similarity(np.array([cosine], np.float32), config.group)[0])
-    threshold = judged.threshold(config.group)
-    middle = f"0.5 lies at cosine {judged.calibration.at(config.group).threshold:.4f}" if judged.calibration else ""
+    own = judged.own(config.group)
+    value = float(judged.similarity(np.array([cosine], np.float32), own)[0])
+    threshold = judged.threshold(own)
+    middle = f"0.5 lies at cosine {judged.calibration.at(own).threshold:.4f}" if judged.calibration else ""
     print(f"cosine {cosine:.4f}")
     print(f"similarity {value:.4f} (0..1, {middle or UNCALIBRATED})")
     verdict = "" if threshold is None else f"{'same' if cosine >= threshold else 'different'}, at "
-    print(f"{verdict}{judged.said(config.group)}")
+    print(f"{verdict}{judged.said(own)}")
 
 
 # ---- a list of pairs
@@ -140,7 +143,7 @@ def _rows(questions: Questions, cosines: NDArray[np.float32], judged: Judge, gro
     similarities = np.empty(len(cosines))
     thresholds = []
     for code, name in enumerate(questions.group_names):
-        own, here = group or judged.own(name), np.flatnonzero(codes == code)
+        own, here = judged.own(group or name), np.flatnonzero(codes == code)
         similarities[here] = judged.similarity(cosines[here], own)
         thresholds.append(judged.threshold(own))
     for i, (a, b) in enumerate(zip(questions.a.tolist(), questions.b.tolist(), strict=True)):
@@ -165,7 +168,7 @@ def _tell(
         print(f"The similarity is {UNCALIBRATED}.")
     if judged.typed is not None and judged.calibration is not None:
         print("The similarity is as it was fitted; only same or not is by --threshold.")
-    names: list[str | None] = [group] if questions.groups is None else [judged.own(n) for n in questions.group_names]
+    names = [judged.own(name) for name in ([group] if questions.groups is None else questions.group_names)]
     for own in dict.fromkeys(names if judged.typed is None else names[:1]):
         print(f"Same or not is at {judged.said(own)}" if judged.threshold(own) is not None else judged.said(own))
     for line in bad.lines():

@@ -82,12 +82,14 @@ def test_the_threshold_itself_is_the_same():
 def test_the_means_of_groups_are_taken_off():
     means = GroupMeans(("Asian", "Other"), np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32))
     found = {}
-    for group in ("Asian", None):
+    for group in ("Asian", "Other", None):
         made = service(judge=Judge(CALIBRATION, means=means), group=group)
-        found[group] = asked(made).post("/api/compare", a=RED, b=BLUE).json["cosine"]
+        told = asked(made).post("/api/compare", a=RED, b=BLUE).json
+        found[group] = told["cosine"]
+        assert told["threshold"] == (0.5 if group == "Asian" else 0.25)  # "Other" has no operating point of its own
         made.close()
         units = [np.array(c * 2, np.float32) / 127.5 - 1 + 0.01 for c in ((250, 10, 10), (10, 10, 250))]
-        off = means.means[0] if group else means.means.mean(axis=0)
+        off = means.means[means.names.index(group)] if group else means.means.mean(axis=0)
         a, b = (unit / np.linalg.norm(unit) - off for unit in units)
         assert found[group] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
     assert abs(found["Asian"] - found[None]) > 0.01
