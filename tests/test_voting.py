@@ -102,3 +102,27 @@ def test_a_class_that_the_weights_do_not_know_is_refused(made):
     data, _, weights, _ = made
     (data / "dog").rename(data / "cow")
     refused(run("eval", f"--pretrained_model={weights}", f"--data_dir={data}", "--use_gpu=False"), "'cow'", "dog, bird")
+
+
+@pytest.mark.parametrize("command", ["infer", "eval"])
+def test_the_uncertain_replace_nothing_else(made, tmp_path, command):
+    data, paths, weights, _ = made
+    (data / "list.csv").write_text("\n".join(["path,label", *(f"{p},{Path(p).parent.name}" for p in paths[1:])]))
+    output = tmp_path / ("x.csv" if command == "infer" else "x.json")
+    typed = [f"--pretrained_model={weights}", f"--data_dir={data}", "--test_list=list.csv", "--use_gpu=False"]
+    typed += [f"--output={output}"] + (["--train_list=list.csv"] if command == "eval" else [])
+    before = {path: path.read_bytes() for path in data.rglob("*.*")}
+    # the answer or its plot; the list; a picture that is asked about; one that is not
+    for name in ("x.csv", "data/list.csv", "data/dog/1.csv", "data/cat/0"):
+        refused(run(command, *typed, f"--uncertain={tmp_path / name}"), "--uncertain=", "would write over")
+    assert before == {path: path.read_bytes() for path in data.rglob("*.*")} and not output.exists()
+
+
+@pytest.mark.slow
+def test_the_uncertain_may_go_into_a_folder(made, tmp_path):
+    data, _, weights, _ = made
+    typed = (f"--pretrained_model={weights}", f"--input={data}", f"--output={tmp_path / 'a.csv'}", "--use_gpu=False")
+    for name in ("", "unsure.png", "unsure.png"):
+        assert run("infer", *typed, f"--uncertain={tmp_path / name}", "--uncertain_band=1").status == 0
+    for name in ("uncertain.csv", "uncertain.png", "unsure.png.csv", "unsure.png.png"):
+        assert (tmp_path / name).is_file(), name

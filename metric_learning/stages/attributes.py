@@ -27,7 +27,7 @@ from metric_learning.metrics.classification import Classification, classificatio
 from metric_learning.runs import Run
 from metric_learning.stages import setup
 from metric_learning.stages.inputs import pictures_of_input
-from metric_learning.stages.listing import write_uncertain
+from metric_learning.stages.listing import uncertain_place, write_uncertain
 from metric_learning.stages.reporting import write_report
 from metric_learning.stages.voting import Voters, ask, voters_of
 
@@ -51,9 +51,10 @@ def eval_classes(config: EvalOptions) -> None:
     """Print accuracy, confusion and so on, write json and plot beside it, and with --uncertain that list."""
     voters = voters_of(config)
     output = setup.output_file(config.output, voters.run, "eval.json")
-    _check_places(output, config.uncertain)
+    setup.check_writable(output.parent, "--output")
     config = setup.with_data_of(config, voters.run, print)
     pictures, split = _measured(config, voters)
+    unsure = uncertain_place(config, output, pictures.paths)
     bad = BadPictures(len(pictures), config.max_bad_pictures)
     said = ask(voters.members, pictures.paths, bad)
     probabilities = voters.probabilities(said)
@@ -65,11 +66,11 @@ def eval_classes(config: EvalOptions) -> None:
     report = ClassReport(_about(config, voters, pictures, split), found, split)
     print(f"\n{report.text()}")
     write_report(report, output)
-    if config.uncertain is not None:
+    if unsure is not None:
         listed = Predictions(
             list(taken(pictures.paths, said.kept)), [voters.classes[i] for i in labels], probabilities, voters.classes
         )
-        write_uncertain(Path(config.uncertain), config.uncertain_band, listed)
+        write_uncertain(unsure, config.uncertain_band, listed)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
 
@@ -79,13 +80,6 @@ def _divided(config: EvalOptions | InferOptions, run: Run | None) -> Splits:
     own = run is not None and setup.same_data(config, run)
     division = setup.division_of(run.config()) if run is not None and own else None
     return setup.load_data(config, print, division or Division(val_share=0.0, test_share=0.0, seed=config.split_seed))
-
-
-def _check_places(output: Path, uncertain: str | None) -> None:
-    """Before anything is computed."""
-    setup.check_writable(output.parent, "--output")
-    if uncertain is not None:
-        setup.check_writable(Path(uncertain).parent, "--uncertain")
 
 
 def _measured(config: EvalOptions, voters: Voters) -> tuple[PictureSet, str]:
@@ -130,9 +124,10 @@ def infer_classes(config: InferOptions) -> None:
     """Write a csv of the pictures' names and classes, in the order in which they were given, whole or not at all."""
     voters = voters_of(config)
     output = setup.output_file(config.output, voters.run, "submission.csv")
-    _check_places(output, config.uncertain)
+    setup.check_writable(output.parent, "--output")
     config = setup.with_data_of(config, voters.run, print)
     kind, names, paths = _asked(config, voters, output)
+    unsure = uncertain_place(config, output, paths)
     bad = (BadPictures if config.skip_missing else NoBadPictures)(len(paths), config.max_bad_pictures)
     said = ask(voters.members, paths, bad)
     probabilities = voters.probabilities(said)
@@ -145,9 +140,9 @@ def infer_classes(config: InferOptions) -> None:
     counts = np.bincount(probabilities.argmax(axis=1), minlength=len(voters.classes))[:10]
     told = ", ".join(f"{name} {count:,}" for name, count in zip(voters.classes, counts, strict=False))
     print(f"Written: {output} ({len(names):,} pictures: {told}{', ...' if len(voters.classes) > 10 else ''})")
-    if config.uncertain is not None:
+    if unsure is not None:
         listed = Predictions([paths[i] for i in said.kept], [""] * len(names), probabilities, voters.classes)
-        write_uncertain(Path(config.uncertain), config.uncertain_band, listed)
+        write_uncertain(unsure, config.uncertain_band, listed)
     for line in bad.lines():
         print(f"Left out, can't be read: {line}")
 

@@ -1,14 +1,38 @@
 """Lists for people to look through, each a csv and a sheet of pictures beside it."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from metric_learning.checks import UserError
+from metric_learning.config import EvalOptions, InferOptions
 from metric_learning.data.predictions import Predictions, write_predictions
 from metric_learning.files import atomic_write
 from metric_learning.metrics.label_noise import probable_label_errors
 from metric_learning.metrics.uncertain import uncertain
 from metric_learning.sheets import Cell, in_rows, picture_sheet
+from metric_learning.stages import setup
+
+
+def uncertain_place(config: EvalOptions | InferOptions, output: Path, pictures: Sequence[str]) -> Path | None:
+    """Where --uncertain goes, if it is typed; a UserError where that can't be written, or is something else already."""
+    if config.uncertain is None:
+        return None
+    place = setup.output_file(config.uncertain, None, "uncertain.csv")
+    sheet = place.with_suffix(".png")
+    options = (getattr(config, name, None) for name in ("input", "train_list", "test_list"))
+    lists = [path for path in options if path]
+    lists += [os.path.join(config.data_dir, path) for path in lists if config.data_dir]
+    beside = [path for path in pictures if os.path.basename(path) == sheet.name]
+    taken = {os.path.realpath(path) for path in (output, output.with_suffix(".png"), *lists, *beside)}
+    for path in (place, sheet):
+        # A sheet has its list beside it: without one this is some picture.
+        if os.path.realpath(path) in taken or (path == sheet and path.exists() and not place.exists()):
+            raise UserError(f"--uncertain={config.uncertain} would write over {path}. Name another place.")
+    setup.check_writable(place.parent, "--uncertain")
+    return place
 
 
 def write_uncertain(place: Path, band: float, found: Predictions) -> None:
