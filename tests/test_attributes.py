@@ -211,6 +211,24 @@ def test_a_vote_is_fitted_on_what_the_runs_held_out(runs, data, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_vote_is_never_fitted_on_data_that_was_not_held_out(data, tmp_path):
+    """Where the runs' data is gone: the same data elsewhere will do, a test of the same shape will not."""
+    home = shutil.copytree(data, tmp_path / "home")
+    runs = [trained(home, tmp_path / "runs", f"--loss_name={name}")[1] for name in ("softmax", "arcmargin")]
+    away = home.rename(tmp_path / "away")
+    typed = [f"--pretrained_model={runs[0]},{runs[1]}", "--vote=weighted", "--weights=fit", *TYPED]
+    typed += [f"--output={tmp_path / 'e.json'}"]
+    said = run("eval", *typed, f"--data_dir={away}")
+    assert said.status == 0 and "10 validation pictures" in said.out, said
+    other = faces(tmp_path / "other", train=40)
+    refused(run("eval", *typed, f"--data_dir={other}"), "has not the validation pictures", "type --weights")
+    for name in ("train.csv", "test.csv"):
+        (away / name).write_text((away / name).read_text().replace(",0,", ",9,"))
+    away.rename(home)
+    refused(run("eval", *typed, f"--data_dir={other}"), "has not the classes")
+
+
+@pytest.mark.slow
 def test_votes_that_can_not_be(runs, data, tmp_path):
     _, (_, a), (_, b) = runs
     both = f"--pretrained_model={a},{b}"

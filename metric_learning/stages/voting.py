@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from metric_learning.checks import UserError
 from metric_learning.config import EvalOptions, InferOptions, UseOptions, vote_weights_of
 from metric_learning.data.loader import BadPictures
+from metric_learning.data.names import taken
+from metric_learning.data.predictions import read_predictions
 from metric_learning.embedder import ClassesOf, Embedder, saved_classes
 from metric_learning.engine import Predictor
 from metric_learning.extract import Reader, embed
@@ -178,11 +180,43 @@ def _of_validation(members: list[Member], config: EvalOptions | InferOptions) ->
             "(--data_dir, --val_share or --fold, --split_seed). Type --weights, or take --vote=soft."
         )
     data, division = divided[0]  # the runs' own, whatever data was typed: that may be the test
-    if "data_dir" in config.typed and not os.path.exists(data["data_dir"] or ""):  # it has been moved
-        data = data | {"data_dir": config.data_dir}
-    splits = setup.load_data(replace(config, **data), lambda line: None, division)
+    home = data.get("data_dir")
+    moved = home is not None and not os.path.exists(home) and "data_dir" in config.typed
+    folder = config.data_dir if moved else home
+    splits = setup.load_data(replace(config, **data | {"data_dir": folder}), lambda line: None, division)
+    if splits.train.classes != members[0].known.names:
+        raise _not_the_data(folder, known[0], "the classes")
     if not len(splits.val):
         raise UserError("The runs have no validation pictures to fit a vote on. Type --weights, or take --vote=soft.")
-    bad = BadPictures(len(splits.val), config.max_bad_pictures)
-    said = ask(members, splits.val.paths, bad)
-    return said, splits.val.labels[said.kept], str(known[0].folder)
+    rows = _held_out(splits.val.paths, folder, known[0], home, moved)
+    bad = BadPictures(len(rows), config.max_bad_pictures)
+    said = ask(members, taken(splits.val.paths, rows), bad)
+    return said, splits.val.labels[rows[said.kept]], str(known[0].folder)
+
+
+def _held_out(paths: Sequence[str], folder: str | None, run: Run, home: str | None, moved: bool) -> NDArray[np.int64]:
+    """Which of the validation pictures the run held out too, by its list of them; a UserError where others are in it.
+
+    A run that was interrupted has no list: where its data is, all are taken.
+    """
+    if not run.val_predictions.is_file() and not moved:
+        return np.arange(len(paths))
+    listed = read_predictions(run.val_predictions).paths
+    held_out = {_inside(path, home) for path in listed}
+    rows = np.array([i for i, path in enumerate(paths) if _inside(path, folder) in held_out], np.int64)
+    if len(rows) < len(listed) or not listed:
+        raise _not_the_data(folder, run, "the validation pictures")
+    return rows
+
+
+def _inside(path: str, folder: str | None) -> str:
+    """A picture's name that stays where its data is moved."""
+    name = os.path.relpath(path, folder or setup.DEMO_FOLDER)
+    return path if name.startswith(os.pardir) else name
+
+
+def _not_the_data(folder: str | None, run: Run, what: str) -> UserError:
+    return UserError(
+        f"{folder or setup.DEMO_FOLDER} has not {what} of {run.folder}: a vote is fitted on what the runs held out. "
+        "Bring their data back, type --weights, or take --vote=soft."
+    )
