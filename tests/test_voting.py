@@ -123,6 +123,6 @@ def test_the_uncertain_may_go_into_a_folder(made, tmp_path):
     data, _, weights, _ = made
     typed = (f"--pretrained_model={weights}", f"--input={data}", f"--output={tmp_path / 'a.csv'}", "--use_gpu=False")
     for name in ("", "unsure.png", "unsure.png"):
-        assert run("infer", *typed, f"--uncertain={tmp_path / name}", "--uncertain_band=1").status == 0
+        assert run("infer", *typed, f"--uncertain={tmp_path / name}", "--uncertain_band=0.5").status == 0
     for name in ("uncertain.csv", "uncertain.png", "unsure.png.csv", "unsure.png.png"):
         assert (tmp_path / name).is_file(), name
