@@ -37,6 +37,7 @@ def main(kind: type[AnyOptions], arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         said = str(stop) if "\n" not in str(stop) else ""  # Paddle's tracing writes pages into it
         ended, status = stopping.status_of(stop)
+        stopping.end_quietly()
         print(f"{kind.command}.py: {ended}. {said}".rstrip(), file=sys.stderr)
         return status
     except BrokenPipeError:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: a command that is told to stop tidies up, and says by its exit status that it was stopped."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,11 @@ from metric_learning.checks import Terminated
 def status_of(stop: KeyboardInterrupt) -> tuple[str, int]:
     """The word for a stop, and its exit status: that of a shell whose command the signal has ended."""
     return ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+
+
+def end_quietly() -> None:
+    """What the signal left half made, say a class of a package just being imported, does not complain as it goes."""
+    sys.unraisablehook = lambda _: None
 
 
 @contextmanager

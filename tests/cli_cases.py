@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,10 @@ def run(command: str, *arguments: str, small: bool = True) -> Said:
     """The command as typed, in this process; for the two trainings the small recipe comes first."""
     recipe = SMALL if small and command.startswith("train") else []
     out, err = io.StringIO(), io.StringIO()
+    hook = sys.unraisablehook  # a command that is stopped takes it away
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(KINDS[command], [*recipe, *map(str, arguments)])
+    sys.unraisablehook = hook
     return Said(status, out.getvalue(), err.getvalue())
 
 

@@ -15,7 +15,7 @@ import metric_learning
 from metric_learning.checks import Terminated
 from metric_learning.data.command import Parser, run
 from metric_learning.files import atomic_path
-from metric_learning.stopping import later, on_sigterm
+from metric_learning.stopping import end_quietly, later, on_sigterm
 
 ROOT = Path(metric_learning.__file__).parents[1]
 
@@ -41,6 +41,19 @@ def test_a_signal_may_have_to_wait(number, kind):
     assert done and caught.type is kind
     with later():
         pass
+
+
+def test_what_is_half_made_goes_quietly(monkeypatch, capfd):
+    class Half:
+        def __del__(self):
+            raise AttributeError
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    Half()
+    assert "Exception ignored" in capfd.readouterr().err
+    end_quietly()
+    Half()
+    assert capfd.readouterr().err == ""
 
 
 def test_other_threads_set_no_handlers():

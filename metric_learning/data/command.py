@@ -53,6 +53,7 @@ def run(parser: Parser, job: Callable[[Any], None], arguments: Sequence[str] | N
         return _refuse(parser, str(error))
     except KeyboardInterrupt as stop:
         ended, status = stopping.status_of(stop)
+        stopping.end_quietly()
         print(f"{parser.prog}: {ended}.", file=sys.stderr)
         return status
     except BrokenPipeError:
