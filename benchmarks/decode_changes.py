@@ -26,6 +26,7 @@ import decode
 import numpy as np
 import scale
 from PIL import Image
+from plan import put_between
 
 INPUTS = (64, 112, 224)
 CROPS = 4  # of each picture
@@ -64,10 +65,10 @@ def main() -> None:
         head = ["files", "input", "this", "Pillow's resize", "saved again"]
         ways = ("quick", "pillow", "again")
         rows = [[row["files"], row["input"], *(f"{row[way]:.1f}" for way in ways)] for row in changed]
-        update(Path(options.update), "changes", scale.grid(head, rows))
+        put_between(Path(options.update), "changes", scale.grid(head, rows))
         rows = [[row["files"], row["plain"], row["kept"], f"{row['kept'] / row['plain']:.2f}"] for row in kept]
         head = ["files", "without/s", "kept/s", "kept / without"]
-        update(Path(options.update), "kept", f"{scale.grid(head, rows)}\n\n{scale.said(scale.machine(1))}")
+        put_between(Path(options.update), "kept", f"{scale.grid(head, rows)}\n\n{scale.said(scale.machine(1))}")
 
 
 def changes(files: list[str], out: int) -> dict[str, float]:
@@ -101,16 +102,11 @@ def drawing(number: int, crop: int) -> np.random.Generator:
     return np.random.default_rng([number, crop])
 
 
-def update(page: Path, mark: str, text: str) -> None:
-    before, rest = page.read_text().split(f"<!-- {mark} -->", 1)
-    page.write_text(f"{before}<!-- {mark} -->\n\n{text}\n\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}")
-
-
-def kept(case: dict[str, Any]) -> alternate.Run:
+def cached(case: dict[str, Any]) -> alternate.Run:
     return decode.ours(case, cache_mb=10_000)
 
 
-WORKERS = {"plain": decode.ours, "kept": kept}
+WORKERS = {"plain": decode.ours, "kept": cached}
 
 if __name__ == "__main__" and not alternate.serve(WORKERS, sys.argv[1:]):
     main()
